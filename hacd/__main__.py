@@ -1,0 +1,5 @@
+"""`python -m hacd`: the command line."""
+
+from hacd.cli.main import main
+
+main()

@@ -1,0 +1,190 @@
+"""One socket on the loop that carries messages: buffers, back-pressure, and the end.
+
+Law: what a wake-up of the loop gathered for a peer leaves with one write. `send` only
+gathers; the `Flusher`, which runs before the loop waits, writes. A peer that does not read
+costs at most `max_unsent` bytes, and then its connection.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from hacd.errors import ProtocolError
+from hacd.loop import READABLE, WRITABLE, Loop, Poll, Prepare
+from hacd.rpc import CHUNK, Decoder
+
+#: One buffer for all reads of a process: a read is decoded, which copies, before the next.
+_INPUT = bytearray(CHUNK)
+_VIEW = memoryview(_INPUT)
+
+
+class Flusher:
+    """Writes, before the loop waits, what the channels gathered."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.dirty: list[Channel] = []
+        self._prepare = Prepare(loop)
+
+    def start(self, before: Callable[[], None] | None = None) -> None:
+        """Flush from now on. `before` runs first each time: what it sends leaves at once too."""
+
+        def prepared(_handle: Any) -> None:
+            if before is not None:
+                before()
+            if self.dirty:
+                self.flush()
+
+        self._prepare.start(prepared)
+
+    def flush(self) -> None:
+        """Write now."""
+        dirty, self.dirty = self.dirty, []
+        for channel in dirty:
+            channel.flush()
+
+    def close(self) -> None:
+        """Flush no more."""
+        self._prepare.close()
+
+
+class Channel:
+    """A connected stream socket that carries messages.
+
+    `on_messages(messages)` is called once a read, with all that it completed. `on_broken(error)`
+    is called when the peer's stream is no MessagePack; the messages before that came first.
+    `on_closed(why)` is called once, however the end came, unless `close` was called here.
+    """
+
+    def __init__(self, loop: Loop, flusher: Flusher, sock: socket.socket, decoder: Decoder, max_unsent: int) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._receive = sock.recv_into
+        self._decoder = decoder
+        self._flusher = flusher
+        self._max_unsent = max_unsent
+        self._poll = Poll(loop, sock.fileno())
+        self._gathered: list[bytes] = []
+        self._unsent: memoryview | None = None
+        self._backlog = 0  # bytes gathered behind `_unsent`
+        self._linger = False
+        self.closed = False
+        self.on_messages: Callable[[list[Any]], None] = _ignore
+        self.on_broken: Callable[[ProtocolError], None] = _ignore
+        self.on_closed: Callable[[str], None] = _ignore
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._poll.start(READABLE, self._ready)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the peer has not taken yet."""
+        return self._backlog + (0 if self._unsent is None else len(self._unsent))
+
+    def send(self, *parts: bytes) -> None:
+        """Send `parts` as they stand, in order, with the next flush."""
+        if self.closed:
+            return
+        if not self._gathered:
+            self._flusher.dirty.append(self)
+        self._gathered += parts
+        if self._unsent is not None:
+            self._backlog += sum(map(len, parts))
+
+    def flush(self) -> None:
+        """Write what was gathered, as far as the peer takes it."""
+        if self.closed or self._unsent is not None:
+            if self.unsent > self._max_unsent:
+                self._end(f"does not read: {self.unsent} bytes wait for it")
+            return
+        data = b"".join(self._gathered)
+        self._gathered.clear()
+        self._write(memoryview(data))
+
+    def _write(self, data: memoryview) -> None:
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._end(error.strerror or "write failed")
+            return
+        if sent == len(data):
+            self._written()
+        else:
+            # An offset into what is there: cutting bytes off its front would copy the rest each time.
+            self._unsent = data[sent:]
+            self._poll.start(READABLE | WRITABLE, self._ready)
+            if self.unsent > self._max_unsent:
+                self._end(f"does not read: {self.unsent} bytes wait for it")
+
+    def _written(self) -> None:
+        if self._unsent is not None:
+            self._unsent = None
+            self._backlog = 0
+            self._poll.start(READABLE, self._ready)
+        if self._gathered:
+            self._flusher.dirty.append(self)
+        elif self._linger:
+            self.close()
+
+    def _ready(self, _handle: Any, events: int | None, error: int | None) -> None:
+        if error is not None or events is None:
+            self._end("poll failed")
+            return
+        if events & WRITABLE and self._unsent is not None:
+            self._write(self._unsent)
+        if events & READABLE and not self.closed:
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            size = self._receive(_INPUT)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(error.strerror or "read failed")
+            return
+        if not size:
+            self._end("closed by the peer")
+            return
+        if self._linger:
+            return  # its last answer is on the way: what else it says is not heard
+        messages: list[Any] = []
+        try:
+            self._decoder.feed(_VIEW[:size], messages)
+        except ProtocolError as broken:
+            if messages:
+                self.on_messages(messages)
+            self.on_broken(broken)
+            return
+        if messages:
+            self.on_messages(messages)
+
+    def _end(self, why: str) -> None:
+        if not self.closed:
+            self.close()
+            self.on_closed(why)
+
+    def close_when_sent(self) -> None:
+        """Hear no more, and close once the peer has taken what was sent."""
+        self._linger = True
+        if self._unsent is None and not self._gathered:
+            self.close()
+
+    def close(self) -> None:
+        """Close at once; what was not sent is dropped."""
+        if self.closed:
+            return
+        self.closed = True
+        self._gathered.clear()
+        self._unsent = None
+        self._backlog = 0
+        self._poll.close()
+        self._sock.close()
+
+
+def _ignore(_: Any) -> None:
+    """What a channel calls before its owner has said what to call."""

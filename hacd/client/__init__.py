@@ -1,0 +1,1 @@
+"""What callers import: `Client` (blocking) and `AsyncClient` (asyncio). No pyuv, no pycurl."""

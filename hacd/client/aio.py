@@ -1,0 +1,271 @@
+"""The asyncio client. One connection; a turn of the loop's calls leave with one write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+from hacd import rpc
+from hacd.client import calls
+from hacd.errors import HacdError, Refused, from_wire
+from hacd.reply import Reply
+
+#: takes the reply of an unsuspended query
+Handler = Callable[[Reply], Awaitable[None] | None]
+
+#: takes the end of a call: an error, or the result
+End = Callable[[HacdError | None, Any], None]
+
+
+class _Protocol(asyncio.Protocol):
+    """Bytes in, calls ended; calls gathered, bytes out. `ends`: what to call, by msgid."""
+
+    def __init__(self, path: str, on_reply: Callable[[Reply], None]) -> None:
+        self.path = path
+        self.ends: dict[int, End] = {}
+        self.lost: HacdError | None = None
+        self._on_reply = on_reply
+        self._decoder = calls.decoder()
+        self._gathered: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def send(self, data: bytes) -> None:
+        """Gather; all that one turn of the loop gathers is one write."""
+        if not self._gathered:
+            self._loop.call_soon(self._flush)
+        self._gathered.append(data)
+
+    def _flush(self) -> None:
+        data = b"".join(self._gathered)
+        self._gathered.clear()
+        if self._transport is not None and self.lost is None:
+            self._transport.write(data)
+
+    def data_received(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            for begin in range(0, len(data), rpc.CHUNK):
+                messages: list[Any] = []
+                self._decoder.feed(view[begin : begin + rpc.CHUNK], messages)
+                for message in messages:
+                    self._received(message)
+        except HacdError as error:
+            self._fail(error)
+
+    def _received(self, message: Any) -> None:
+        if type(message) is list and len(message) == 3 and message[:2] == [rpc.NOTIFICATION, "resume"]:
+            self._on_reply(Reply(message[2][0]))
+            return
+        msgid, error, result = calls.ended(message)
+        end = self.ends.pop(msgid, None)
+        if end is not None:
+            end(None if error is None else from_wire(error), result)
+
+    def cancel(self, msgid: int) -> None:
+        """Nobody waits for that call any more: if it is a query, the daemon calls it off."""
+        if self.ends.pop(msgid, None) is not None and self.lost is None:
+            self.send(rpc.notification("cancel", [msgid]))
+
+    def _fail(self, error: HacdError) -> None:
+        if self.lost is None:
+            self.lost = error
+        ends, self.ends = self.ends, {}
+        for end in ends.values():
+            end(self.lost, None)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(calls.lost(self.path, str(exc) if exc else "connection closed"))
+
+
+class AsyncClient:
+    """An asyncio client of the daemon at `path` (default: HACD_SOCKET, else the usual places).
+
+    It dials when first used, and again after the daemon went away. Raises as `Client` does.
+    A task that is cancelled while it waits cancels its query.
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        self._path = path
+        self._protocol: _Protocol | None = None
+        self._dialling = asyncio.Lock()
+        self._msgid = 0
+        self._handlers: dict[str, Handler] = {}
+        self._tasks: set[asyncio.Future[None]] = set()
+
+    async def __aenter__(self) -> AsyncClient:
+        await self._dial()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Hang up. Suspended queries that are in flight are cancelled by the daemon."""
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            protocol.connection_lost(None)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -- the calls of the contract
+
+    async def query(self, url: str, route: str = "", **options: Any) -> Reply:
+        """Send a query and wait for its reply, error or timeout. Options as for `Client.query`."""
+        if options.get("suspend") == 0:
+            raise TypeError("suspend=0: use send(), which does not wait")
+        return Reply(await self.call("query", [url, calls.options(route, options)]))
+
+    async def send(self, url: str, route: str = "", **options: Any) -> str:
+        """Send a query without waiting for its end; returns its id. Its reply goes to the route's handler."""
+        return str((await self.call("send", [url, calls.options(route, options)]))["id"])
+
+    async def cancel(self, id: str) -> bool:
+        """End a query of this user; True if it was in flight."""
+        return bool(await self.call("cancel", [id]))
+
+    async def stats(self) -> dict[str, Any]:
+        """The daemon's counters."""
+        return dict(await self.call("stats", []))
+
+    async def transactions(self) -> list[dict[str, Any]]:
+        """What is in flight: maps of `id url route age_ms worker`."""
+        return list(await self.call("transactions", []))
+
+    async def ping(self) -> dict[str, Any]:
+        """That the daemon is there."""
+        return dict(await self.call("ping", []))
+
+    async def hello(self, **options: Any) -> dict[str, Any]:
+        """The daemon's version, methods and limits."""
+        return dict(await self.call("hello", [options]))
+
+    async def stop(self) -> bool:
+        """Drain and stop the daemon; for root and the daemon's own user."""
+        return bool(await self.call("stop", []))
+
+    def route(self, name: str) -> Callable[[Handler], Handler]:
+        """Decorator: `handler(reply)` takes the replies of unsuspended queries that name this route."""
+
+        def decorate(handler: Handler) -> Handler:
+            self._handlers[name] = handler
+            return handler
+
+        return decorate
+
+    async def query_many(self, queries: Iterable[calls.Item], in_flight: int = 64) -> AsyncIterator[Reply]:
+        """As `Client.query_many`: `in_flight` at a time, replies in the order of their ends."""
+        protocol = await self._dial()
+        many = _Many()
+        under_way: dict[int, int] = {}  # msgid by index
+        source = calls.numbered(queries)
+        more = True
+        try:
+            while True:
+                while more and len(under_way) < max(1, in_flight):
+                    index, params = next(source, (-1, []))
+                    more = index >= 0
+                    if more:
+                        under_way[index] = self._start(protocol, "query", params, partial(many.end, index))
+                if not under_way:
+                    return
+                for index, error, result in await many.ended():
+                    del under_way[index]
+                    yield calls.reply_of(error, result, index)
+        finally:
+            for msgid in under_way.values():
+                protocol.cancel(msgid)
+
+    # -- how a call travels
+
+    async def call(self, method: str, params: list[Any]) -> Any:
+        """Any method of the wire. Raises Refused, ConnectionLost or Unavailable."""
+        protocol = self._protocol
+        if protocol is None or protocol.lost is not None:
+            protocol = await self._dial()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        msgid = self._start(protocol, method, params, partial(_settle, future))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            protocol.cancel(msgid)
+            raise
+
+    def _start(self, protocol: _Protocol, method: str, params: list[Any], end: End) -> int:
+        msgid = self._msgid = (self._msgid + 1) & rpc.MSGID_MAX
+        try:
+            data = rpc.request(msgid, method, params)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise TypeError(f"{method}: a value cannot travel: {error}") from None
+        if protocol.lost is not None:
+            raise protocol.lost
+        protocol.ends[msgid] = end
+        protocol.send(data)
+        return msgid
+
+    async def _dial(self) -> _Protocol:
+        async with self._dialling:
+            protocol = self._protocol
+            if protocol is None or protocol.lost is not None:
+                path = calls.find_socket(self._path)
+                loop = asyncio.get_running_loop()
+                try:
+                    _, protocol = await loop.create_unix_connection(lambda: _Protocol(path, self._deliver), path)
+                except OSError as error:
+                    raise calls.unavailable(path, error) from None
+                self._protocol = protocol
+            return protocol
+
+    def _deliver(self, reply: Reply) -> None:
+        """The reply of an unsuspended query has come: its route's handler takes it."""
+        handler = self._handlers.get(reply.route)
+        if handler is None:
+            return
+        running = handler(reply)
+        if running is not None:
+            task = asyncio.ensure_future(running)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+
+def _settle(future: asyncio.Future[Any], error: HacdError | None, result: Any) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+class _Many:
+    """The ends of a `query_many`, in their order."""
+
+    def __init__(self) -> None:
+        self._ended: list[tuple[int, HacdError | None, Any]] = []
+        self._any = asyncio.Event()
+
+    def end(self, index: int, error: HacdError | None, result: Any) -> None:
+        self._ended.append((index, error, result))
+        self._any.set()
+
+    async def ended(self) -> list[tuple[int, HacdError | None, Any]]:
+        """Wait for at least one. Raises what ended them all."""
+        await self._any.wait()
+        self._any.clear()
+        ended, self._ended = self._ended, []
+        for _, error, _ in ended:
+            if error is not None and not isinstance(error, Refused):
+                raise error
+        return ended

@@ -1,0 +1,268 @@
+"""The blocking client. One connection, any number of threads.
+
+There is no thread of its own: of the threads that wait, one reads for all, and passes that
+on when it has what it came for. A call alone therefore costs two system calls and no switch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any
+
+from hacd import rpc
+from hacd.client import calls
+from hacd.errors import ConnectionLost, HacdError, ProtocolError, Refused, from_wire
+from hacd.reply import Reply
+
+
+class _Connection:
+    """A socket and what it has brought so far."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._sock.connect(path)
+        except OSError as error:
+            self._sock.close()
+            raise calls.unavailable(path, error) from None
+        self._decoder = calls.decoder()
+        self._input = bytearray(rpc.CHUNK)
+        self._view = memoryview(self._input)
+
+    def send(self, data: bytes) -> None:
+        try:
+            self._sock.sendall(data)
+        except OSError as error:
+            raise calls.lost(self.path, error.strerror or "write failed") from None
+
+    def receive(self) -> list[Any]:
+        """At least one message. Raises ConnectionLost."""
+        messages: list[Any] = []
+        while not messages:
+            try:
+                size = self._sock.recv_into(self._input)
+            except OSError as error:
+                raise calls.lost(self.path, error.strerror or "read failed") from None
+            if not size:
+                raise calls.lost(self.path, "connection closed")
+            self._decoder.feed(self._view[:size], messages)
+        return messages
+
+    def close(self) -> None:
+        # A thread that reads wakes up from shutdown, not from close.
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return
+        finally:
+            self._sock.close()
+
+
+class _Call:
+    """A call that waits: for its end, or for its thread's turn to read."""
+
+    __slots__ = ("done", "error", "failure", "result")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.error: Any = None
+        self.result: Any = None
+        self.failure: HacdError | None = None
+
+
+class Client:
+    """A blocking client of the daemon at `path` (default: HACD_SOCKET, else the usual places).
+
+    It dials when first used, and again after the daemon went away. Raises Unavailable where no
+    daemon answers, ConnectionLost for what was in flight when it went, Refused (with `code` and
+    `message`) for what it would not do. May be shared by threads; not over a fork.
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        self._path = path
+        self._connection: _Connection | None = None
+        self._calls: dict[int, _Call] = {}
+        self._msgids = itertools.count(1)
+        self._turn = threading.Condition()
+        self._reading = False
+        self._sending = threading.Lock()
+
+    def __enter__(self) -> Client:
+        self._dial()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up. Suspended queries that are in flight are cancelled by the daemon."""
+        with self._turn:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    # -- the calls of the contract
+
+    def query(self, url: str, route: str = "", **options: Any) -> Reply:
+        """Send a query and wait for its reply, error or timeout (the manual's `http_async_query`).
+
+        `options`: `timeout` (ms), `method`, `hdr` (list of "Name: value"), `body`, `xdata`, and
+        the other keys of `$http_req`.
+        """
+        if options.get("suspend") == 0:
+            raise TypeError("suspend=0: use send(), which does not wait")
+        return Reply(self.call("query", [url, calls.options(route, options)]))
+
+    def send(self, url: str, route: str = "", **options: Any) -> str:
+        """Send a query without waiting for its end; returns its id (the manual's `http_async_send`)."""
+        return str(self.call("send", [url, calls.options(route, options)])["id"])
+
+    def cancel(self, id: str) -> bool:
+        """End a query of this user; True if it was in flight."""
+        return bool(self.call("cancel", [id]))
+
+    def stats(self) -> dict[str, Any]:
+        """The daemon's counters."""
+        return dict(self.call("stats", []))
+
+    def transactions(self) -> list[dict[str, Any]]:
+        """What is in flight: maps of `id url route age_ms worker`."""
+        return list(self.call("transactions", []))
+
+    def ping(self) -> dict[str, Any]:
+        """That the daemon is there."""
+        return dict(self.call("ping", []))
+
+    def hello(self, **options: Any) -> dict[str, Any]:
+        """The daemon's version, methods and limits."""
+        return dict(self.call("hello", [options]))
+
+    def stop(self) -> bool:
+        """Drain and stop the daemon; for root and the daemon's own user."""
+        return bool(self.call("stop", []))
+
+    def query_many(self, queries: Iterable[calls.Item], in_flight: int = 64) -> Iterator[Reply]:
+        """Send `queries`, `in_flight` of them at a time, and give their replies in the order of their ends.
+
+        A query is a URL, (URL, route), (URL, options) or (URL, route, options); `reply.index` is
+        its place. One that the daemon refuses comes back with `code` -1. Uses a connection of
+        its own; when the iterator is closed, what is in flight is cancelled.
+        """
+        connection = _Connection(calls.find_socket(self._path))
+        try:
+            yield from _pipeline(connection, calls.numbered(queries), in_flight)
+        finally:
+            connection.close()
+
+    # -- how a call travels
+
+    def call(self, method: str, params: list[Any]) -> Any:
+        """Any method of the wire. Raises Refused, ConnectionLost or Unavailable."""
+        call = _Call()
+        msgid = next(self._msgids) & rpc.MSGID_MAX
+        try:
+            data = rpc.request(msgid, method, params)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise TypeError(f"{method}: a value cannot travel: {error}") from None
+        connection = self._dial()
+        with self._turn:
+            self._calls[msgid] = call
+        try:
+            with self._sending:
+                connection.send(data)
+            self._wait(connection, call)
+        except ConnectionLost:
+            self._drop(connection)
+            raise
+        finally:
+            with self._turn:
+                self._calls.pop(msgid, None)
+        if call.failure is not None:
+            raise call.failure
+        if call.error is not None:
+            raise from_wire(call.error)
+        return call.result
+
+    def _dial(self) -> _Connection:
+        with self._turn:
+            if self._connection is None:
+                self._connection = _Connection(calls.find_socket(self._path))
+            return self._connection
+
+    def _drop(self, connection: _Connection) -> None:
+        with self._turn:
+            if self._connection is connection:
+                self._connection = None
+        connection.close()
+
+    def _wait(self, connection: _Connection, call: _Call) -> None:
+        """Until `call` has ended: read for all, or wait while another thread does."""
+        with self._turn:
+            while self._reading and not call.done:
+                self._turn.wait()
+            if call.done:
+                return
+            self._reading = True
+        failure: HacdError | None = None
+        try:
+            while not call.done:
+                self._hand_out(connection.receive())
+        except (ConnectionLost, ProtocolError, Refused) as error:
+            failure = error
+            self._drop(connection)
+        finally:
+            with self._turn:
+                self._reading = False
+                if failure is not None:
+                    self._fail_all(failure)
+                self._turn.notify_all()
+
+    def _hand_out(self, messages: list[Any]) -> None:
+        others = False
+        for message in messages:
+            if type(message) is list and message[:1] == [rpc.NOTIFICATION]:
+                continue  # the reply of a `send`: this client has no place for it
+            msgid, error, result = calls.ended(message)
+            call = self._calls.get(msgid)
+            if call is not None:
+                call.error, call.result, call.done = error, result, True
+                others = True
+        if others and len(self._calls) > 1:
+            with self._turn:
+                self._turn.notify_all()
+
+    def _fail_all(self, failure: HacdError) -> None:
+        for call in self._calls.values():
+            if not call.done:
+                call.failure, call.done = failure, True
+
+
+def _pipeline(connection: _Connection, queries: Iterator[tuple[int, list[Any]]], in_flight: int) -> Iterator[Reply]:
+    """Keep `in_flight` queries under way; what one read brought is answered with one write."""
+    waiting: set[int] = set()
+    room = max(1, in_flight)
+    more = True
+    while True:
+        out: list[bytes] = []
+        while more and len(waiting) < room:
+            index, params = next(queries, (-1, []))
+            if index < 0:
+                more = False
+                break
+            out.append(rpc.request(index, "query", params))
+            waiting.add(index)
+        if out:
+            connection.send(b"".join(out))
+        if not waiting:
+            return
+        for message in connection.receive():
+            index, error, result = calls.ended(message)
+            waiting.discard(index)
+            yield calls.reply_of(error, result, index)

@@ -1,0 +1,93 @@
+"""What both clients say and hear: where the daemon is, the words of each call, and what came back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from hacd import rpc
+from hacd.errors import ConnectionLost, ProtocolError, Refused, Unavailable, from_wire
+from hacd.reply import Reply
+
+#: A reply is as long as the daemon lets it be; the client trusts the daemon that it dialled.
+MAX_FRAME = 2**31 - 1 - 4 * rpc.CHUNK
+
+#: What `query_many` takes for each query: a URL; (URL, route); (URL, route, options); (URL, options).
+Item = str | tuple[Any, ...]
+
+REFUSED = -1
+
+
+def find_socket(path: str | None = None) -> str:
+    """`path`, or HACD_SOCKET, or the first default that exists."""
+    if path is not None:
+        return path
+    named = os.environ.get("HACD_SOCKET")
+    if named:
+        return named
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    defaults = [f"{runtime}/hacd/hacd.sock"] if runtime else []
+    defaults.append("/run/hacd/hacd.sock")
+    return next((default for default in defaults if os.path.exists(default)), defaults[-1])
+
+
+def unavailable(path: str, error: OSError) -> Unavailable:
+    """No daemon answers there, and what to do about it."""
+    hint = {
+        FileNotFoundError: "is hacd running, and is this its socket?",
+        ConnectionRefusedError: "nobody listens there; start hacd",
+        PermissionError: "this user may not open it",
+    }.get(type(error), "")
+    return Unavailable(f"{path}: {error.strerror or error}{': ' if hint else ''}{hint}")
+
+
+def lost(path: str, why: str) -> ConnectionLost:
+    """The daemon went away with calls in flight."""
+    return ConnectionLost(f"{path}: the daemon went away before this call ended ({why}): its outcome is not known")
+
+
+def decoder() -> rpc.Decoder:
+    """A decoder for what a daemon sends."""
+    return rpc.Decoder(MAX_FRAME, None)
+
+
+def options(route: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The options of a query as they travel."""
+    return {"route": route, **given} if route else given
+
+
+def params(item: Item) -> list[Any]:
+    """The params of `query` for one item of `query_many`. Raises TypeError for anything else."""
+    if isinstance(item, str):
+        return [item]
+    url, *rest = item
+    route = rest.pop(0) if rest and isinstance(rest[0], str) else ""
+    given = rest.pop(0) if rest else {}
+    if not isinstance(url, str) or not isinstance(given, dict) or rest:
+        raise TypeError(f"{item!r}: a URL, (URL, route), (URL, options) or (URL, route, options) would be right")
+    return [url, options(route, given)]
+
+
+def numbered(items: Iterable[Item]) -> Iterator[tuple[int, list[Any]]]:
+    """The items' params, each with its place."""
+    for index, item in enumerate(items):
+        yield index, params(item)
+
+
+def ended(message: Any) -> tuple[int, Any, Any]:
+    """`(msgid, error, result)` of a response. Raises what the daemon said of the whole connection."""
+    if type(message) is not list or len(message) != 4 or message[0] != rpc.RESPONSE:
+        raise ProtocolError(f"not a response: {str(message)[:60]}")
+    _, msgid, error, result = message
+    if msgid is None:
+        raise from_wire(error)
+    return msgid, error, result
+
+
+def reply_of(error: Any, result: Any, index: int) -> Reply:
+    """The reply for one query of many. One that was refused has `code` -1, and in `err` why."""
+    if error is None:
+        return Reply(result, index)
+    refusal = error if isinstance(error, Refused) else from_wire(error)
+    return Reply({"ok": 0, "code": REFUSED, "err": str(refusal)}, index)

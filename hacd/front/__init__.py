@@ -1,0 +1,1 @@
+"""The front: accepts callers, keeps the hash of suspended transactions, chooses workers, resumes."""

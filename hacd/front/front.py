@@ -1,0 +1,233 @@
+"""The front: sessions on one side, workers on the other, the hash between them.
+
+Law: the front owns the deadline, and `_resume` is the only way out of the hash. Everything
+here runs in callbacks of one loop, and takes microseconds.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from hacd import log
+from hacd.channel import Flusher
+from hacd.errors import BUSY, STOPPING, Refused
+from hacd.front.deadlines import Deadlines
+from hacd.front.dispatch import Dispatch
+from hacd.front.sessions import Session
+from hacd.front.statistics import Statistics
+from hacd.front.transactions import Transaction, Transactions, round_down
+from hacd.front.workers import HELLO, WorkerLink
+from hacd.loop import Loop, Timer
+from hacd.outcome import ABORTED, RECV_ERROR, TIMED_OUT, failure
+from hacd.query import Query, redacted
+from hacd.settings import Settings
+
+#: ns of a ms; clocks are in ns, deadlines in ms
+MS = 1_000_000
+
+
+class Front:
+    """The transactions in flight, who waits for them, and who carries them out."""
+
+    def __init__(self, loop: Loop, flusher: Flusher, settings: Settings) -> None:
+        self.settings = settings
+        self.statistics = Statistics()
+        self.transactions = Transactions(round_down(settings.http_async_client.hash_size))
+        self.sessions: set[Session] = set()
+        self.workers: set[WorkerLink] = set()
+        self.stopping = False
+        self._dispatch: Dispatch[WorkerLink] = Dispatch()
+        self._parked: dict[Transaction, tuple[str, tuple[Any, ...]]] = {}
+        self._deadlines = Deadlines()
+        self._flusher = flusher
+        self._timer = Timer(loop)
+        self._armed: int | None = None
+        self._timeout = settings.http_async_client.connection_timeout
+        self._max_transactions = settings.limits.max_transactions
+        self._max_client = settings.limits.max_client_in_flight
+        # Ids of an earlier front are not ids of this one.
+        self._prefix = os.urandom(3).hex() + "-"
+        self._now = self._started = time.monotonic_ns()
+        self.on_stop_asked = lambda: None
+        self.on_workers_ready = lambda: None
+
+    def read_clock(self) -> int:
+        """Now, in ns of the monotonic clock. Read once for what one wake-up brought."""
+        self._now = time.monotonic_ns()
+        return self._now
+
+    def uptime(self) -> int:
+        """ms since the front started."""
+        return (self.read_clock() - self._started) // MS
+
+    def public_id(self, id_: int) -> str:
+        """An id as callers see it (`$http_req_id`)."""
+        return f"{self._prefix}{id_:x}"
+
+    def find(self, public_id: str) -> Transaction | None:
+        """The transaction of such an id, if it is in flight."""
+        if not public_id.startswith(self._prefix):
+            return None
+        try:
+            return self.transactions.find(int(public_id[len(self._prefix) :], 16))
+        except ValueError:
+            return None
+
+    # -- out: a query is suspended, and goes to a worker
+
+    def suspend(self, session: Session, msgid: int | None, query: Query) -> Transaction:
+        """Accept a query. From here on it has exactly one outcome. Raises Refused (busy, stopping).
+
+        `msgid` of None: an unsuspended query, whose reply comes as a notification. It is the
+        session that knows its own: no outcome comes before it has noted what this returns.
+        """
+        url, origin, route, _, xdata, timeout, hdr, body, shape = query
+        self._admit(session)
+        transaction = self.transactions.suspend()
+        transaction.session = session
+        transaction.msgid = msgid
+        transaction.url = url
+        transaction.route = route
+        transaction.xdata = xdata
+        transaction.started = now = self._now
+        transaction.timeout = timeout = timeout or self._timeout
+        self.statistics.requests += 1
+        due = now // MS + timeout
+        self._deadlines.add(transaction, due)
+        if self._armed is None or due < self._armed:
+            self._arm()
+        job = (transaction.id, url, timeout, hdr, body, shape, now)
+        worker = self._dispatch.choose(origin)
+        if worker is None:
+            self._parked[transaction] = (origin, job)
+        else:
+            worker.carry_out(transaction, job)
+        return transaction
+
+    def _admit(self, session: Session) -> None:
+        if self.stopping:
+            raise Refused(STOPPING, "the daemon is stopping and takes no new queries")
+        if self.transactions.live >= self._max_transactions:
+            raise Refused(BUSY, f"max_transactions ({self._max_transactions}) are in flight")
+        if len(session.transactions) >= self._max_client:
+            raise Refused(BUSY, f"max_client_in_flight ({self._max_client}) of this connection are in flight")
+
+    # -- back: an outcome arrives, and the transaction is resumed
+
+    def outcomes(self, link: WorkerLink, messages: list[Any]) -> None:
+        """What a worker brought: outcomes, and words of its own."""
+        find = self.transactions.find
+        for id_, code, outcome in messages:
+            if not id_:
+                self._word(link, code, outcome)
+                continue
+            transaction = find(id_)
+            if transaction is None:
+                self.statistics.late += 1
+            else:
+                self._resume(transaction, code, outcome)
+
+    def _resume(self, transaction: Transaction, code: int, outcome: bytes) -> None:
+        """The only way out of the hash."""
+        self.statistics.ended(code)
+        self._deadlines.remove(transaction)
+        if transaction.worker is not None:
+            transaction.worker.transactions.discard(transaction)
+        else:
+            self._parked.pop(transaction, None)
+        transaction.session.resume(transaction, outcome)
+        self.transactions.release(transaction)
+
+    def abort(self, transaction: Transaction, code: int, err: str) -> None:
+        """End a transaction from this side, and call its transfer off."""
+        if transaction.worker is not None:
+            transaction.worker.cancel(transaction)
+        self._fail(transaction, code, err)
+
+    def _fail(self, transaction: Transaction, code: int, err: str) -> None:
+        total = (self.read_clock() - transaction.started) // 1000
+        self._resume(transaction, code, failure(code, err, transaction.url, total))
+
+    # -- deadlines
+
+    def _arm(self) -> None:
+        """Set the timer to the next deadline."""
+        self._armed = self._deadlines.next()
+        if self._armed is not None:
+            wait = self._armed - self._now // MS
+            self._timer.start(self._expire, max(wait, 0) / 1000, 0)
+
+    def _expire(self, _timer: Any) -> None:
+        now = self.read_clock()
+        for transaction in self._deadlines.due(now // MS):
+            self.abort(transaction, TIMED_OUT, f"Timeout was reached: no whole reply within {transaction.timeout} ms")
+        self._arm()
+
+    # -- workers come and go
+
+    def join(self, link: WorkerLink) -> None:
+        """A worker has dialled; it gets jobs once it said hello."""
+        self.workers.add(link)
+        link.channel.on_closed = lambda why: self._lost(link, why)
+        link.channel.start()
+
+    def _word(self, link: WorkerLink, name: str, value: Any) -> None:
+        if name != HELLO:
+            log.error("worker %d [%d] said %r, which is no word of its", link.number, link.pid, name)
+            return
+        link.number, link.pid = value["number"], value["pid"]
+        self._dispatch.add(link)
+        log.info("worker %d [%d] is there", link.number, link.pid)
+        parked, self._parked = self._parked, {}
+        for transaction, (origin, job) in parked.items():
+            (self._dispatch.choose(origin) or link).carry_out(transaction, job)
+        if len(self._dispatch.workers) >= self.settings.http_async_client.workers:
+            self.on_workers_ready()
+
+    def _lost(self, link: WorkerLink, why: str) -> None:
+        """A worker died, or was cut off: what it carried out ends with an error."""
+        self.workers.discard(link)
+        self._dispatch.remove(link)
+        held = list(link.transactions)
+        if not self.stopping or held:
+            log.warning("worker %d [%d] lost (%s) with %d in flight", link.number, link.pid, why, len(held))
+        for transaction in held:
+            log.debug("worker lost: %s", redacted(transaction.url))
+            self._fail(transaction, RECV_ERROR, "worker lost")
+
+    # -- callers come and go
+
+    def welcome(self, session: Session) -> None:
+        """A caller has dialled."""
+        self.sessions.add(session)
+        session.channel.start()
+
+    def forget(self, session: Session) -> None:
+        """A caller has gone."""
+        self.sessions.discard(session)
+
+    # -- the end
+
+    def ask_stop(self) -> None:
+        """A caller who may wants the daemon to stop."""
+        self.on_stop_asked()
+
+    def drained(self) -> bool:
+        """Nothing is in flight, and every caller has taken what was for him."""
+        return not self.transactions.live and not any(session.channel.unsent for session in self.sessions)
+
+    def end_all(self) -> None:
+        """The time to drain is over: what is in flight ends with an error."""
+        for transaction in list(self.transactions):
+            self.abort(transaction, ABORTED, "the daemon is stopping")
+
+    def figures(self) -> dict[str, Any]:
+        """For `stats`."""
+        in_flight = self.transactions.live
+        unsuspended = sum(1 for transaction in self.transactions if transaction.msgid is None)
+        workers = sorted((link.as_map() for link in self._dispatch.workers), key=lambda row: int(row["worker"]))
+        figures: dict[str, Any] = self.statistics.as_map()
+        figures |= {"in_flight": in_flight, "suspended": in_flight - unsuspended, "clients": len(self.sessions)}
+        return figures | {"workers": workers, "uptime_ms": self.uptime(), "stopping": self.stopping}

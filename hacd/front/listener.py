@@ -1,0 +1,50 @@
+"""Accepting: a listening socket on the loop, and what to do when no descriptor is left for a caller."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from hacd import log
+from hacd.loop import READABLE, Loop, Poll, Timer
+
+#: connections accepted at one wake-up, so that a rush of callers does not hold those who are there
+RUSH = 64
+
+#: seconds without accepting after the descriptors ran out
+PAUSE = 0.1
+
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Listener:
+    """Calls `on_connection(socket)` for each connection. The socket is the supervisor's, and stays open there."""
+
+    def __init__(self, loop: Loop, sock: socket.socket, on_connection: Callable[[socket.socket], None]) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._on_connection = on_connection
+        self._poll = Poll(loop, sock.fileno())
+        self._timer = Timer(loop)
+        self._resume(None)
+
+    def _resume(self, _timer: Any) -> None:
+        self._poll.start(READABLE, self._ready)
+
+    def _ready(self, _handle: Any, _events: int | None, _error: int | None) -> None:
+        for _ in range(RUSH):
+            try:
+                connection, _address = self._sock.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                # The connection stays in the queue and the socket readable: without a pause, a busy loop.
+                log.error("cannot accept: %s; trying again in %d ms", error.strerror, PAUSE * 1000)
+                self._poll.stop()
+                self._timer.start(self._resume, PAUSE, 0)
+                return
+            self._on_connection(connection)

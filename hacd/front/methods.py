@@ -1,0 +1,115 @@
+"""The calls of the wire other than `query` and `send`: the ones that ask, and the ones that steer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hacd import __version__
+from hacd.errors import FORBIDDEN, BadRequest, Refused
+from hacd.outcome import ABORTED
+from hacd.query import redacted
+
+if TYPE_CHECKING:
+    from hacd.front.sessions import Session
+
+
+def _none(method: str, params: list[Any]) -> None:
+    if params:
+        raise BadRequest(f"{method}: params: [] would be right")
+
+
+def ping(session: Session, params: list[Any]) -> dict[str, Any]:
+    """That the front is there."""
+    _none("ping", params)
+    return {"version": __version__, "pid": os.getpid(), "uptime_ms": session.front.uptime()}
+
+
+def hello(session: Session, params: list[Any]) -> dict[str, Any]:
+    """What a caller may want to know before its first query. Its own options are for later versions."""
+    if len(params) > 1 or (params and type(params[0]) is not dict):
+        raise BadRequest("hello: params: [{options}] would be right")
+    limits = session.front.settings.limits
+    return {
+        "server": "hacd",
+        "version": __version__,
+        "pid": os.getpid(),
+        "methods": sorted(NAMES),
+        "max_frame": limits.max_frame,
+        "max_client_in_flight": limits.max_client_in_flight,
+    }
+
+
+def stats(session: Session, params: list[Any]) -> dict[str, Any]:
+    """The counters."""
+    _none("stats", params)
+    return session.front.figures()
+
+
+def transactions(session: Session, params: list[Any]) -> list[dict[str, Any]]:
+    """The transactions in flight, the oldest first. A caller sees those of its own user."""
+    _none("transactions", params)
+    front = session.front
+    now = front.read_clock()
+    rows = [
+        {
+            "id": front.public_id(transaction.id),
+            "url": redacted(transaction.url),
+            "route": transaction.route,
+            "age_ms": (now - transaction.started) // 1_000_000,
+            "worker": transaction.worker.number if transaction.worker else 0,
+        }
+        for transaction in front.transactions
+        if _may_see(session, transaction.session)
+    ]
+    return sorted(rows, key=lambda row: -int(row["age_ms"]))
+
+
+def cancel(session: Session, params: list[Any]) -> bool:
+    """End a transaction of the caller's user; its caller gets an error outcome, code 42.
+
+    A caller who waits for a suspended query does not know its id yet: a number means the query
+    that this connection sent under that msgid.
+    """
+    if len(params) != 1 or type(params[0]) not in (str, int):
+        raise BadRequest("cancel: params: [id] would be right, with the id as `send` gave it")
+    front = session.front
+    wanted = params[0]
+    if type(wanted) is int:
+        transaction = session.transactions.get(wanted) if wanted >= 0 else None
+    else:
+        transaction = front.find(wanted)
+    if transaction is None or not _may_see(session, transaction.session):
+        return False
+    front.abort(transaction, ABORTED, "cancelled")
+    return True
+
+
+def stop(session: Session, params: list[Any]) -> bool:
+    """Drain and end, as on SIGTERM."""
+    _none("stop", params)
+    _admin(session, "stop")
+    session.front.ask_stop()
+    return True
+
+
+def _may_see(session: Session, owner: Session) -> bool:
+    return session.peer.uid in (0, owner.peer.uid) or session.peer.uid == os.geteuid()
+
+
+def _admin(session: Session, method: str) -> None:
+    if session.peer.uid not in (0, os.geteuid()):
+        raise Refused(FORBIDDEN, f"{method} is for root and the daemon's own user, not for uid {session.peer.uid}")
+
+
+METHODS: dict[str, Callable[[Session, list[Any]], Any]] = {
+    "ping": ping,
+    "hello": hello,
+    "stats": stats,
+    "transactions": transactions,
+    "cancel": cancel,
+    "stop": stop,
+}
+
+NAMES = ("query", "send", *METHODS)

@@ -1,0 +1,103 @@
+"""The front as a process: its loop, its two listening sockets, and its end."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from hacd import log, process, rpc
+from hacd.channel import Channel, Flusher
+from hacd.errors import BUSY, Refused
+from hacd.front.front import Front
+from hacd.front.listener import Listener
+from hacd.front.sessions import Peer, Session
+from hacd.front.workers import WorkerLink
+from hacd.loop import Loop, Timer
+from hacd.settings import Settings
+
+#: bytes that an outcome has beside its body: header block, URL, error text
+OUTCOME_ROOM = 16 * 1024 * 1024
+
+#: seconds that callers get to take their last outcomes, once the time to drain is over
+LAST_READS = 0.5
+
+
+class FrontProcess:
+    """Wires a `Front` to its sockets, and drains it when told to stop."""
+
+    def __init__(self, settings: Settings, line: socket.socket, public: socket.socket, internal: socket.socket) -> None:
+        self._settings = settings
+        self._loop = Loop()
+        self._flusher = Flusher(self._loop)
+        self.front = Front(self._loop, self._flusher, settings)
+        self._child = process.Child(self._loop, line, self._stop)
+        self.front.on_stop_asked = lambda: self._child.say(process.STOP)
+        self.front.on_workers_ready = lambda: self._child.say(process.READY)
+        self._public = Listener(self._loop, public, self._caller)
+        self._internal = Listener(self._loop, internal, self._worker)
+        self._deadline = Timer(self._loop)
+        self._flusher.start()
+
+    def run(self) -> None:
+        """Serve until stopped."""
+        self._loop.run()
+
+    def _caller(self, sock: socket.socket) -> None:
+        limits = self._settings.limits
+        front = self.front
+        if len(front.sessions) >= limits.max_clients:
+            front.statistics.busy += 1
+            refusal = Refused(BUSY, f"max_clients ({limits.max_clients}) are connected")
+            sock.send(rpc.response(None, refusal.as_wire(), None))
+            sock.close()
+            return
+        decoder = rpc.Decoder(limits.max_frame)
+        channel = Channel(self._loop, self._flusher, sock, decoder, limits.max_client_buffer)
+        front.welcome(Session(front, channel, Peer.of(sock)))
+
+    def _worker(self, sock: socket.socket) -> None:
+        peer = Peer.of(sock)
+        if peer.uid != os.geteuid():
+            log.error("uid %d pid %d dialled the workers' socket; closed", peer.uid, peer.pid)
+            sock.close()
+            return
+        room = self._settings.limits.max_body + OUTCOME_ROOM
+        self.front.join(WorkerLink(self._loop, self._flusher, sock, room, self.front.outcomes))
+
+    # -- the end
+
+    def _stop(self) -> None:
+        """The first time: drain. Once more: end now."""
+        if self.front.stopping:
+            self._end(None)
+            return
+        self.front.stopping = True
+        timeout = self._settings.hacd.drain_timeout
+        log.info("stopping: %d in flight have %d ms to end", self.front.transactions.live, timeout)
+        self._deadline.start(self._end, timeout / 1000, 0)
+        self._drained = Timer(self._loop)
+        self._drained.start(self._watch, 0, 0.01)
+
+    def _watch(self, _timer: Any) -> None:
+        if self.front.drained():
+            self._loop.stop()
+
+    def _end(self, _timer: Any) -> None:
+        self.front.end_all()
+        self._flusher.flush()
+        self._deadline.start(lambda _timer: self._loop.stop(), LAST_READS, 0)
+
+
+def main(settings: Settings, line: socket.socket, public: socket.socket, internal: socket.socket) -> None:
+    """The front's life, from the fork to its end."""
+    process.title("front")
+    log.configure("hacd: front", settings.hacd.log_level)
+    front = FrontProcess(settings, line, public, internal)
+    log.info("listening on %s", public.getsockname())
+    front.run()
+    statistics = front.front.statistics
+    log.info(
+        "ends: %d requests, %d replies, %d errors, %d timeouts",
+        *(statistics.requests, statistics.replies, statistics.errors, statistics.timeouts),
+    )

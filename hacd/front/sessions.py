@@ -1,0 +1,174 @@
+"""A session: one caller's connection. Calls come in, responses and resumed transactions go out.
+
+Law: a wrong call is answered on that call, and costs nobody else anything. Only where framing
+is lost does the connection end, after one error.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hacd import log, rpc
+from hacd.channel import Channel
+from hacd.errors import (
+    BAD_REQUEST,
+    TOO_LARGE,
+    UNKNOWN_METHOD,
+    BadRequest,
+    FrameTooLarge,
+    ProtocolError,
+    Refused,
+)
+from hacd.front import methods
+from hacd.outcome import ABORTED, appendix
+from hacd.query import parse
+
+if TYPE_CHECKING:
+    from hacd.front.front import Front
+    from hacd.front.transactions import Transaction
+
+_RESUME = rpc.notification_head("resume")
+
+
+class Peer(NamedTuple):
+    """Who dialled, as the kernel saw it at `connect()`."""
+
+    pid: int
+    uid: int
+    gid: int
+
+    @classmethod
+    def of(cls, sock: socket.socket) -> Peer:
+        """The peer of a Unix socket."""
+        return cls(*struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)))
+
+
+class Session:
+    """One caller. `transactions` holds those of his that are in flight: suspended ones by the
+    msgid of their call, unsuspended ones by their id, negative."""
+
+    def __init__(self, front: Front, channel: Channel, peer: Peer) -> None:
+        self.front = front
+        self.peer = peer
+        self.transactions: dict[int, Transaction] = {}
+        self.channel = channel
+        channel.on_messages = self._messages
+        channel.on_broken = self._broken
+        channel.on_closed = self._closed
+
+    def _messages(self, messages: list[Any]) -> None:
+        self.front.read_clock()
+        for message in messages:
+            if type(message) is not list or len(message) != 4 or message[0] != rpc.REQUEST:
+                self._not_a_request(message)
+            else:
+                self._request(message[1], message[2], message[3])
+            if self.channel.closed:
+                return
+
+    def _request(self, msgid: Any, method: Any, params: Any) -> None:
+        if type(msgid) is not int or not 0 <= msgid <= rpc.MSGID_MAX:
+            self._broken(ProtocolError(f"msgid {str(msgid)[:20]!r}: an integer of 32 bits would be right"))
+            return
+        try:
+            if method == "query":
+                self._query(msgid, params)
+            elif method == "send":
+                self.send(msgid, params)
+            else:
+                self._call(msgid, method, params)
+        except Refused as refusal:
+            self._refuse(msgid, refusal)
+
+    def _query(self, msgid: int, params: Any) -> None:
+        query = parse(params)
+        if query[3]:
+            if msgid in self.transactions:
+                raise BadRequest(f"msgid {msgid}: a query of that number is in flight on this connection")
+            self.transactions[msgid] = self.front.suspend(self, msgid, query)
+        else:
+            self._unsuspended(msgid, query)
+
+    def send(self, msgid: int | None, params: Any) -> None:
+        """`http_async_send`: as a query, but never suspended."""
+        self._unsuspended(msgid, parse(params))
+
+    def _unsuspended(self, msgid: int | None, query: Any) -> None:
+        transaction = self.front.suspend(self, None, query)
+        self.transactions[-transaction.id] = transaction
+        if msgid is not None:
+            self.respond(msgid, {"id": self.front.public_id(transaction.id)})
+
+    def _call(self, msgid: int, method: Any, params: Any) -> None:
+        call = methods.METHODS.get(method) if type(method) is str else None
+        if call is None:
+            known = ", ".join(sorted(methods.NAMES))
+            raise Refused(UNKNOWN_METHOD, f"method {str(method)[:40]!r} is unknown; there are: {known}")
+        if type(params) is not list:
+            raise BadRequest(f"{method}: params: a list would be right")
+        self.respond(msgid, call(self, params))
+
+    def _not_a_request(self, message: Any) -> None:
+        """A notification is a call that wants no response; anything else is no MessagePack-RPC."""
+        if type(message) is not list or len(message) != 3 or message[0] != rpc.NOTIFICATION:
+            shown = "an array" if type(message) is list else f"a {type(message).__name__}"
+            self._broken(ProtocolError(f"not MessagePack-RPC: {shown} where [0, msgid, method, params] would be right"))
+            return
+        _, method, params = message
+        try:
+            if method in ("send", "query"):
+                self.send(None, params)
+            elif method == "cancel" and type(params) is list:
+                methods.cancel(self, params)
+        except Refused as refusal:
+            self._count(refusal)
+            log.debug("notification of pid %d refused: %s", self.peer.pid, refusal)
+
+    def respond(self, msgid: int, result: Any) -> None:
+        """End a call with its result."""
+        self.channel.send(rpc.response(msgid, None, result))
+
+    def _refuse(self, msgid: int | None, refusal: Refused) -> None:
+        self._count(refusal)
+        self.channel.send(rpc.response(msgid, refusal.as_wire(), None))
+
+    def _count(self, refusal: Refused) -> None:
+        statistics = self.front.statistics
+        if refusal.code == "busy":
+            statistics.busy += 1
+        else:
+            statistics.refused += 1
+
+    def resume(self, transaction: Transaction, outcome: bytes) -> None:
+        """`transaction` comes back to its caller: as the response of its call, or as `resume`."""
+        msgid = transaction.msgid
+        del self.transactions[-transaction.id if msgid is None else msgid]
+        if self.channel.closed:
+            if msgid is None:
+                self.front.statistics.undelivered += 1
+            return
+        head = _RESUME if msgid is None else rpc.response_head(msgid)
+        tail = appendix(self.front.public_id(transaction.id), transaction.route, transaction.xdata)
+        self.channel.send(head, outcome, tail)
+
+    def _broken(self, error: ProtocolError) -> None:
+        """Framing is lost: one error, and the connection ends."""
+        msgid = error.msgid if isinstance(error, FrameTooLarge) else None
+        code = TOO_LARGE if isinstance(error, FrameTooLarge) else BAD_REQUEST
+        log.warning("caller uid %d pid %d: %s; connection closed", self.peer.uid, self.peer.pid, error)
+        self._refuse(msgid, Refused(code, str(error)))
+        self._abandon("its caller sent what is no MessagePack-RPC")
+        self.channel.close_when_sent()
+
+    def _closed(self, why: str) -> None:
+        if why.startswith("does not read"):
+            log.warning("caller uid %d pid %d %s; connection cut", self.peer.uid, self.peer.pid, why)
+        self._abandon("its caller went away")
+
+    def _abandon(self, why: str) -> None:
+        """Nobody waits for this session's suspended queries any more; unsuspended ones go on."""
+        self.front.forget(self)
+        for transaction in [waiting for key, waiting in self.transactions.items() if key >= 0]:
+            self.front.abort(transaction, ABORTED, f"cancelled: {why}")

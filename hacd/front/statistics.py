@@ -1,0 +1,37 @@
+"""The front's counters: the manual's four, and what else an operator asks for.
+
+Law: `requests = replies + errors + timeouts + in_flight`, at every moment.
+"""
+
+from __future__ import annotations
+
+from hacd.outcome import TIMED_OUT
+
+
+class Statistics:
+    """Counts since the front started."""
+
+    __slots__ = ("busy", "errors", "late", "refused", "replies", "requests", "timeouts", "undelivered")
+
+    def __init__(self) -> None:
+        self.requests = 0  # queries accepted
+        self.replies = 0  # ended with a reply, whatever its HTTP status
+        self.errors = 0  # ended with an error of curl's or of hacd's
+        self.timeouts = 0  # ended at their deadline, or by a time-out that curl found first
+        self.late = 0  # outcomes that came after their transaction had been resumed
+        self.undelivered = 0  # outcomes of unsuspended queries with nobody left to take them
+        self.busy = 0  # calls refused with `busy`
+        self.refused = 0  # calls refused for any other reason
+
+    def ended(self, code: int) -> None:
+        """A transaction has ended with that code of curl's."""
+        if not code:
+            self.replies += 1
+        elif code == TIMED_OUT:
+            self.timeouts += 1
+        else:
+            self.errors += 1
+
+    def as_map(self) -> dict[str, int]:
+        """The counters by name."""
+        return {name: getattr(self, name) for name in self.__slots__}

@@ -1,0 +1,109 @@
+"""The hash of suspended transactions.
+
+Law: a transaction is resumed exactly once. `take` gives it out of the hash; whatever comes
+later for that id, or for an older holder of its slot, finds nothing. No socket and no clock here.
+
+`hash_size` slots are made at start, each with a record that serves one transaction after the
+other. An id is generation and slot, so finding is one index and one comparison. When no slot
+is free, a transaction gets a record of its own, chained to the slot number that none has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+SLOT_BITS = 24
+SLOT_MASK = (1 << SLOT_BITS) - 1
+#: the slot number of ids whose records are not in the slots
+CHAINED = SLOT_MASK
+
+
+class Transaction:
+    """One suspended transaction. Between two transactions a slot's record keeps only its `id`."""
+
+    __slots__ = (
+        "bucket",
+        "id",
+        "live",
+        "msgid",
+        "route",
+        "session",
+        "started",
+        "timeout",
+        "url",
+        "worker",
+        "xdata",
+    )
+
+    def __init__(self, id_: int) -> None:
+        self.id = id_
+        self.live = False
+        self.clear()
+
+    def clear(self) -> None:
+        """Let go of what belonged to the transaction that ended."""
+        self.session: Any = None  # the caller's connection
+        self.worker: Any = None  # who carries it out; None: waits for one
+        self.xdata: Any = None
+        self.url = self.route = ""
+        self.msgid: int | None = None  # of the caller's request; None: it is not suspended
+        self.started = self.timeout = self.bucket = 0  # ns of the monotonic clock; ms; of `Deadlines`
+
+
+class Transactions:
+    """All transactions in flight, by id."""
+
+    def __init__(self, hash_size: int) -> None:
+        """`hash_size`: a power of two, as `round_down` gives it."""
+        self._slots = [Transaction(1 << SLOT_BITS | slot) for slot in range(hash_size)]
+        # Taken from the end: the slot that was used last is the one that is warm.
+        self._free = self._slots[::-1]
+        self._chained: dict[int, Transaction] = {}
+        self._generation = 0
+        self._size = hash_size
+        self.live = 0
+
+    def __len__(self) -> int:
+        return self.live
+
+    def __iter__(self) -> Iterator[Transaction]:
+        yield from [transaction for transaction in self._slots if transaction.live]
+        yield from list(self._chained.values())
+
+    def suspend(self) -> Transaction:
+        """A record for a new transaction, under an id that no other has had."""
+        if self._free:
+            transaction = self._free.pop()
+        else:
+            self._generation += 1
+            transaction = Transaction(self._generation << SLOT_BITS | CHAINED)
+            self._chained[transaction.id] = transaction
+        transaction.live = True
+        self.live += 1
+        return transaction
+
+    def find(self, id_: int) -> Transaction | None:
+        """The transaction of that id, if it is still in flight."""
+        slot = id_ & SLOT_MASK
+        if slot < self._size:
+            transaction = self._slots[slot]
+            return transaction if transaction.id == id_ and transaction.live else None
+        return self._chained.get(id_)
+
+    def release(self, transaction: Transaction) -> None:
+        """The transaction has been resumed: from here on, nothing finds its id."""
+        transaction.live = False
+        self.live -= 1
+        slot = transaction.id & SLOT_MASK
+        if slot == CHAINED:
+            del self._chained[transaction.id]
+            return
+        transaction.clear()
+        transaction.id += 1 << SLOT_BITS
+        self._free.append(transaction)
+
+
+def round_down(size: int) -> int:
+    """The power of two that `hash_size` means, as the manual has it."""
+    return 1 << (size.bit_length() - 1)

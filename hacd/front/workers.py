@@ -1,0 +1,70 @@
+"""A worker as the front sees it: a channel that takes jobs and brings outcomes.
+
+To a worker: `[id, url, timeout, hdr, body, shape, started]` is a job, `[id]` cancels one.
+From a worker: `[id, code, outcome]`; with id 0 it is a word of the worker's own, `[0, name, value]`.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from hacd import log
+from hacd.channel import Channel, Flusher
+from hacd.errors import ProtocolError
+from hacd.front.transactions import Transaction
+from hacd.loop import Loop
+from hacd.rpc import Decoder, pack
+
+HELLO = "hello"
+
+#: Jobs that a stuck worker has not read may gather up to here; then it is cut off as if it had died.
+MAX_UNSENT = 1 << 30
+
+
+class WorkerLink:
+    """One worker's connection, and the transactions that it carries out."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        flusher: Flusher,
+        sock: socket.socket,
+        max_frame: int,
+        on_outcomes: Callable[[WorkerLink, list[Any]], None],
+    ) -> None:
+        self.number = 0
+        self.pid = 0
+        self.transactions: set[Transaction] = set()
+        self._on_outcomes = on_outcomes
+        self.channel = Channel(loop, flusher, sock, Decoder(max_frame, None), MAX_UNSENT)
+        self.channel.on_messages = self._messages
+        self.channel.on_broken = self._broken
+
+    @property
+    def in_flight(self) -> int:
+        """Transfers that it carries out."""
+        return len(self.transactions)
+
+    def carry_out(self, transaction: Transaction, job: tuple[Any, ...]) -> None:
+        """Hand over a job; its outcome comes by `on_outcomes`."""
+        transaction.worker = self
+        self.transactions.add(transaction)
+        self.channel.send(pack(job))
+
+    def cancel(self, transaction: Transaction) -> None:
+        """The outcome of that job is of no use any more."""
+        self.channel.send(pack((transaction.id,)))
+
+    def _messages(self, messages: list[Any]) -> None:
+        self._on_outcomes(self, messages)
+
+    def _broken(self, error: ProtocolError) -> None:
+        log.error("worker %d [%d]: %s; cut off", self.number, self.pid, error)
+        self.channel.close()
+        self.channel.on_closed(str(error))
+
+    def as_map(self) -> dict[str, Any]:
+        """Its figures, for `stats`."""
+        return {"worker": self.number, "pid": self.pid, "in_flight": self.in_flight}

@@ -1,0 +1,192 @@
+"""A query: its URL, its route, and the `$http_req` keys, as one table.
+
+Law: one table for the keys. Checks, the clients' words and the docs follow from it. What a
+caller says is judged here, in the front, before anything is sent; a worker trusts its jobs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hacd.errors import BadRequest
+from hacd.rpc import pack
+
+#: ms; a day. What waits longer than that is no query.
+TIMEOUT_MAX = 86_400_000
+
+#: bytes below 0x20 and 0x7f let a caller write header lines of his own; a lone surrogate
+#: stands for a byte that was no UTF-8.
+_FORBIDDEN = r"\x00-\x1f\x7f\ud800-\udfff"
+_CONTROL = re.compile(f"[{_FORBIDDEN}]")
+_URL = re.compile(rf"(https?://)(?:[^/?#@ {_FORBIDDEN}]*@)?([^/?#@ {_FORBIDDEN}]+)(?:[/?#][^ {_FORBIDDEN}]*)?", re.I)
+_USERINFO = re.compile(r"//[^/?#]*@")
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_METHOD = re.compile(_TOKEN)
+_HEADER = re.compile(rf"({_TOKEN})(?::[^{_FORBIDDEN}]*|;)")
+
+#: A body's framing is hacd's: with these a caller could leave bytes on a connection that the
+#: next caller's query then travels on (request smuggling).
+_FRAMING = frozenset(("content-length", "transfer-encoding"))
+
+# A query as `parse` gives it. A tuple and no object: this is made for each query.
+# (url, origin, route, suspend, xdata, timeout in ms or None, hdr, body, shape)
+Query = tuple[str, str, str, int, Any, int | None, list[str] | None, bytes | str | None, bytes]
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of `$http_req`, or of hacd's own beside them.
+
+    `check` returns the value as it travels on, or raises BadRequest. `sticky`: part of a
+    query's shape, by which a worker finds a handle that is set up for it already.
+    """
+
+    name: str
+    type: str
+    default: str
+    text: str
+    check: Callable[[Any], Any]
+    sticky: bool = False
+
+
+def _wrong(name: str, value: Any, right: str) -> BadRequest:
+    shown = repr(value)
+    return BadRequest(f"{name}: {shown if len(shown) <= 60 else shown[:57] + '...'} is wrong: {right}")
+
+
+def _route(value: Any) -> str:
+    if value is None:
+        return ""
+    if type(value) is not str or _CONTROL.search(value):
+        raise _wrong("route", value, "a route's name is text without control characters")
+    return value
+
+
+def _suspend(value: Any) -> int:
+    if value is None:
+        return 1
+    if value not in (0, 1) or not isinstance(value, int):
+        raise _wrong("suspend", value, "0 (go on) or 1 (suspend) would be right")
+    return int(value)
+
+
+def _method(value: Any) -> str | None:
+    if value is not None and (type(value) is not str or not _METHOD.fullmatch(value)):
+        raise _wrong("method", value, "a method is a token such as GET, POST or PATCH")
+    return value
+
+
+def _hdr(value: Any) -> list[str] | None:
+    if value is None:
+        return None
+    if type(value) is not list:
+        raise _wrong("hdr", value, 'a list of "Name: value" strings would be right')
+    for line in value:
+        match = _HEADER.fullmatch(line) if type(line) is str else None
+        if match is None:
+            raise BadRequest(f'hdr: {_name_of(line)} is wrong: "Name: value" without control characters would be right')
+        if match[1].lower() in _FRAMING:
+            raise BadRequest(f"hdr: {match[1]} is not for a caller to set: hacd computes it from the body")
+    return value
+
+
+def _name_of(line: Any) -> str:
+    """What of a header may be repeated in an error: its name, since the value may be a secret."""
+    return repr(line.partition(":")[0][:40]) if isinstance(line, str) else f"an item of type {type(line).__name__}"
+
+
+def _body(value: Any) -> bytes | str | None:
+    if value is not None and type(value) is not bytes and type(value) is not str:
+        raise BadRequest(f"body: a {type(value).__name__} is wrong: bytes or text would be right")
+    return value
+
+
+def _timeout(value: Any) -> int | None:
+    if value is not None and (type(value) is not int or not 1 <= value <= TIMEOUT_MAX):
+        raise _wrong("timeout", value, f"ms from 1 to {TIMEOUT_MAX} would be right")
+    return value
+
+
+def _xdata(value: Any) -> Any:
+    return value
+
+
+KEYS = {
+    key.name: key
+    for key in (
+        Key("route", "str", '""', "the route in which the transaction is resumed", _route),
+        Key("suspend", "int", "1", "0: do not suspend; the id comes at once, the reply later", _suspend),
+        Key("xdata", "any", "nil", "comes back with the reply as it is (`$http_xdata`)", _xdata),
+        Key("timeout", "int", "connection_timeout", "ms until the transaction is resumed at the latest", _timeout),
+        Key("hdr", "list of str", "nil", 'headers to add, each "Name: value"', _hdr),
+        Key("body", "bin or str", "nil", "the request's body", _body),
+        Key("method", "str", "nil", "any token; without it GET, or POST where there is a body", _method, sticky=True),
+    )
+}
+
+_CHECKS = {key.name: key.check for key in KEYS.values()}
+
+
+def parse(params: Any) -> Query:
+    """The query that `[url, {options}]` asks for. Raises BadRequest, which names the option.
+
+    The options' map is taken over and changed. It is as the wire's decoder made it.
+    """
+    if type(params) is not list or not 1 <= len(params) <= 2:
+        raise BadRequest("params: [url] or [url, {options}] would be right")
+    url = params[0]
+    match = _URL.fullmatch(url) if type(url) is str else None
+    if match is None:
+        raise _bad_url(url)
+    origin = match[1] + match[2]  # without user-info: what connections are kept by
+    if len(params) == 1:
+        return (url, origin, "", 1, None, None, None, None, b"")
+    options = params[1]
+    if type(options) is not dict:
+        raise BadRequest("options: a map of option names to values would be right")
+    for name, value in options.items():
+        check = _CHECKS.get(name)
+        if check is None:
+            raise _unknown(name)
+        options[name] = check(value)
+    take = options.pop
+    query = (
+        url,
+        origin,
+        take("route", ""),
+        take("suspend", 1),
+        take("xdata", None),
+        take("timeout", None),
+        take("hdr", None),
+        take("body", None),
+        pack(options) if options else b"",
+    )
+    if query[7] is not None and options and options.get("method") == "HEAD":
+        raise BadRequest("body: HEAD has none: leave it out, or name another method")
+    return query
+
+
+def _bad_url(url: Any) -> BadRequest:
+    if type(url) is not str:
+        return BadRequest(f"url: a {type(url).__name__} is wrong: text would be right")
+    control = _CONTROL.search(url)
+    if control or " " in url:
+        where = control.start() if control else url.index(" ")
+        return BadRequest(f"url: the character at {where} is wrong: percent-encode blanks, control bytes and non-UTF-8")
+    scheme = url.partition(":")[0] if ":" in url else ""
+    if scheme.lower() not in ("http", "https"):
+        return BadRequest(f"url: scheme {scheme[:20]!r} is wrong: http:// or https:// would be right")
+    return BadRequest("url: no host in it: http://HOST[:PORT]/PATH would be right")
+
+
+def _unknown(name: Any) -> BadRequest:
+    shown = repr(name)[:42]
+    return BadRequest(f"option {shown} is unknown; there are: {', '.join(sorted(KEYS))}")
+
+
+def redacted(url: str) -> str:
+    """The URL without user-info, for logs and for other people's eyes."""
+    return _USERINFO.sub("//", url, count=1)

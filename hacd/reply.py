@@ -1,0 +1,148 @@
+"""A reply: what a transaction comes back with, under the manual's names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Reply:
+    """The end of a query: a reply, an error or a timeout. `ok` says which; any HTTP status is `ok`.
+
+    `ok` (1 or 0), `code` (curl's, 0 if ok), `err` (text or None), `rs` (HTTP status, 0 if
+    none), `rr` (reason phrase), `head` (the last header block, bytes), `rb` (body, bytes),
+    `time` (µs by name), `url` (the last one), `ip`, `http_version` ("1.1", "2", "3"),
+    `id`, `route`, `xdata`.
+    """
+
+    __slots__ = ("_headers", "_members", "index")
+
+    def __init__(self, members: dict[str, Any], index: int | None = None) -> None:
+        self._members = members
+        self._headers: list[tuple[str, str]] | None = None
+        #: of `query_many`: the place of the query in what was given
+        self.index = index
+
+    @property
+    def id(self) -> str:
+        """The query's id (`$http_req_id`)."""
+        return str(self._members.get("id", ""))
+
+    @property
+    def route(self) -> str:
+        """The route in which the transaction resumes."""
+        return str(self._members.get("route", ""))
+
+    @property
+    def ok(self) -> int:
+        """1 if curl did its work, whatever the HTTP status; 0 otherwise (`$http_ok`)."""
+        return int(self._members.get("ok", 0))
+
+    @property
+    def code(self) -> int:
+        """curl's code; 0 if ok, 28 for a timeout."""
+        return int(self._members.get("code", 0))
+
+    @property
+    def err(self) -> str | None:
+        """What went wrong, or None (`$http_err`)."""
+        err = self._members.get("err")
+        return None if err is None else str(err)
+
+    @property
+    def rs(self) -> int:
+        """HTTP status, 0 if there was none (`$http_rs`)."""
+        return int(self._members.get("rs", 0))
+
+    @property
+    def rr(self) -> str:
+        """Reason phrase (`$http_rr`)."""
+        return str(self._members.get("rr", ""))
+
+    @property
+    def head(self) -> bytes:
+        """The last header block, with its status line."""
+        return bytes(self._members.get("head", b""))
+
+    @property
+    def rb(self) -> bytes:
+        """Body (`$http_rb`)."""
+        return bytes(self._members.get("rb", b""))
+
+    @property
+    def bs(self) -> int:
+        """Length of the body in bytes (`$http_bs`)."""
+        return len(self.rb)
+
+    @property
+    def mb(self) -> bytes:
+        """Header block and body (`$http_mb`)."""
+        return self.head + self.rb
+
+    @property
+    def ml(self) -> int:
+        """Length of header block and body in bytes (`$http_ml`)."""
+        return len(self.head) + len(self.rb)
+
+    @property
+    def time(self) -> dict[str, int]:
+        """µs since the start, by curl's names, and `queue` (`$http_time(name)`)."""
+        return dict(self._members.get("time", {}))
+
+    @property
+    def url(self) -> str:
+        """The last URL."""
+        return str(self._members.get("url", ""))
+
+    @property
+    def ip(self) -> str:
+        """The address that answered."""
+        return str(self._members.get("ip", ""))
+
+    @property
+    def http_version(self) -> str:
+        """ "1.0", "1.1", "2" or "3"; empty without a reply."""
+        return str(self._members.get("http_version", ""))
+
+    @property
+    def xdata(self) -> Any:
+        """What the query gave as `xdata` (`$http_xdata`)."""
+        return self._members.get("xdata")
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The headers in order, parsed when first asked for."""
+        if self._headers is None:
+            self._headers = parse_headers(self.head)
+        return self._headers
+
+    def hdr(self, name: str, index: int = 0) -> str | None:
+        """The value of that header, or None (`$http_hdr(Name)`); with several, that number of them.
+
+        A negative index counts from the end, as in `$(http_hdr(Name)[N])`.
+        """
+        wanted = name.lower()
+        values = [value for known, value in self.headers if known.lower() == wanted]
+        return values[index] if -len(values) <= index < len(values) else None
+
+    def as_map(self) -> dict[str, Any]:
+        """The reply as it came over the wire."""
+        return dict(self._members)
+
+    def __repr__(self) -> str:
+        end = f"{self.rs} {self.rr}".strip() if self.ok else f"{self.code} {self.err}"
+        return f"<Reply {self.id} {self.url} {end}, {self.bs} bytes>"
+
+
+def parse_headers(head: bytes) -> list[tuple[str, str]]:
+    """Names and values of a header block. Bytes beyond ASCII are read as Latin-1, as HTTP/1 had them."""
+    headers: list[tuple[str, str]] = []
+    for line in head.decode("latin-1").split("\n")[1:]:
+        if line[:1] in (" ", "\t") and headers:
+            # A folded line, of the old kind, goes on with the value before it.
+            name, value = headers[-1]
+            headers[-1] = (name, f"{value} {line.strip()}")
+            continue
+        name, colon, value = line.partition(":")
+        if colon:
+            headers.append((name.strip(), value.strip()))
+    return headers

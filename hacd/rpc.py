@@ -1,0 +1,140 @@
+"""MessagePack-RPC: bytes to messages and back, with limits. No sockets.
+
+Law: this is the only importer of msgpack. A decoder never gives half a message,
+and gives every whole one that came before the byte that broke the stream.
+The same framing serves callers and workers; what a message means is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+
+from hacd.errors import FrameTooLarge, ProtocolError
+
+REQUEST, RESPONSE, NOTIFICATION = 0, 1, 2
+
+#: bytes that one read takes from a socket; also the smallest `max_frame` that can be set
+CHUNK = 65536
+
+#: items that an array or a map of a caller may have. msgpack reserves an array's memory
+#: from its header alone, at each level of nesting: 4096 items at 512 levels are 16 MiB.
+MAX_ITEMS = 4096
+
+MSGID_MAX = 2**32 - 1
+
+#: bytes of a message's begin that hold its type and its msgid at their longest
+HEAD = 8
+
+#: Packs one value. Text that came in as bytes which are no UTF-8 goes out as it came.
+pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True, unicode_errors="surrogateescape").pack
+
+
+class Decoder:
+    """Turns the chunks of one stream into messages.
+
+    `max_frame`: bytes that one message may have. `max_items`: members of one array or map
+    (None: any number, for peers that are trusted). `text`: decode str, else leave it as bytes.
+    """
+
+    def __init__(self, max_frame: int, max_items: int | None = MAX_ITEMS, text: bool = True) -> None:
+        items = max_frame if max_items is None else max_items
+        self._max_frame = max_frame
+        # A message is measured after a chunk was fed, so the buffer has chunks to spare.
+        self._unpacker = msgpack.Unpacker(
+            raw=not text,
+            unicode_errors="surrogateescape",
+            strict_map_key=False,
+            max_buffer_size=max_frame + 2 * CHUNK,
+            max_array_len=items,
+            max_map_len=items,
+        )
+        self._fed = 0  # bytes taken in
+        self._end = 0  # where the last whole message ended
+        self._head = b""  # the first bytes of the message after it, which name its call
+
+    def feed(self, chunk: bytes | memoryview, messages: list[Any]) -> None:
+        """Append to `messages` each message that `chunk` (at most CHUNK bytes) completes.
+
+        Raises ProtocolError when the stream is no MessagePack, FrameTooLarge past `max_frame`;
+        what was whole before that stands in `messages`, and the decoder is of no further use.
+        """
+        unpacker = self._unpacker
+        tell = unpacker.tell
+        end = self._end
+        try:
+            unpacker.feed(chunk)
+            for message in unpacker:
+                begin, end = end, tell()
+                if end - begin > self._max_frame:
+                    self._end = begin
+                    raise self._too_large()
+                messages.append(message)
+        except (ValueError, TypeError, msgpack.UnpackException) as error:
+            raise ProtocolError(f"not MessagePack: {error or type(error).__name__}") from None
+        self._end = end
+        self._fed += len(chunk)
+        if self._fed != end:
+            self._begun(chunk)
+
+    def _begun(self, chunk: bytes | memoryview) -> None:
+        """The chunk ends within a message: remember how that begins, and judge its length."""
+        length = self._fed - self._end
+        if length <= len(chunk):
+            self._head = b""
+        if len(self._head) < HEAD:
+            self._head += bytes(chunk[-length:][: HEAD - len(self._head)])
+        if length > self._max_frame:
+            raise self._too_large()
+
+    def _too_large(self) -> FrameTooLarge:
+        return FrameTooLarge(f"frame longer than max_frame ({self._max_frame} bytes)", msgid_of(self._head))
+
+
+def msgid_of(head: bytes) -> int | None:
+    """The msgid of the request whose first bytes are `head`, or None if it is no request."""
+    if not head.startswith((b"\x94\x00", b"\x94\xd0\x00", b"\x94\xcc\x00")):
+        return None
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(head[1:])
+    try:
+        unpacker.unpack()
+        msgid = unpacker.unpack()
+    except (ValueError, msgpack.UnpackException):
+        return None
+    return msgid if type(msgid) is int and 0 <= msgid <= MSGID_MAX else None
+
+
+def unpack(data: bytes, text: bool = True) -> Any:
+    """The one value in `data`, which this program packed itself. Raises ProtocolError."""
+    try:
+        return msgpack.unpackb(data, raw=not text, strict_map_key=False)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise ProtocolError(f"not MessagePack: {error or type(error).__name__}") from None
+
+
+def request(msgid: int, method: str, params: list[Any]) -> bytes:
+    """A call that wants a response."""
+    return pack((REQUEST, msgid, method, params))
+
+
+def notification(method: str, params: list[Any]) -> bytes:
+    """A call that wants no response."""
+    return pack((NOTIFICATION, method, params))
+
+
+def response(msgid: int | None, error: dict[str, str] | None, result: Any) -> bytes:
+    """The end of a call: exactly one of `error` and `result` is of use."""
+    return pack((RESPONSE, msgid, error, result))
+
+
+def response_head(msgid: int) -> bytes:
+    """A response without error up to its result, which the caller of this appends packed."""
+    return pack((RESPONSE, msgid, None, 0))[:-1]
+
+
+def notification_head(method: str) -> bytes:
+    """A notification with one parameter, up to that parameter, likewise."""
+    return pack((NOTIFICATION, method, (0,)))[:-1]

@@ -1,0 +1,266 @@
+"""The supervisor: forks the front and the workers, reaps them, restarts them, and stops them in order.
+
+Signal handlers only wake it up; what a signal means is decided in `run`. Children are told to
+stop in the order in which queries go: first the front, which drains, then the workers.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from hacd import log
+from hacd.settings import Settings
+from hacd.supervisor import sockets
+from hacd.supervisor.children import Child, State
+
+#: what children write on their line (`hacd.process` has the other end)
+READY, STOP = ord("R"), ord("S")
+
+#: seconds that a worker gets to end, and a front beyond its drain, before SIGKILL
+GRACE = 3.0
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP)
+
+
+class Supervisor:
+    """The parent of all. `settings` are checked; `path` is the public socket's."""
+
+    def __init__(self, settings: Settings, path: str) -> None:
+        self._settings = settings
+        self._path = path
+        self._internal_path = path + sockets.INTERNAL
+        self._selector = selectors.DefaultSelector()
+        self._lines: dict[int, tuple[Child, socket.socket]] = {}
+        self._signals: list[int] = []
+        self._stops = 0
+        self._kill_at: float | None = None
+        self._ready_said = False
+        self.front = Child("front", 0)
+        count = settings.http_async_client.workers
+        self.workers = [Child(f"worker {number}", number) for number in range(1, count + 1)]
+
+    def run(self) -> None:
+        """Serve until told to stop. Raises SettingsError where the socket cannot be had."""
+        self._public = sockets.bind(self._path, int(self._settings.hacd.socket_mode, 8))
+        try:
+            self._internal = sockets.bind(self._internal_path, 0o600)
+            self._take_signals()
+            log.info("hacd starts: %d workers, socket %s", len(self.workers), self._path)
+            while not self._ended():
+                self._spawn_due()
+                self._wait()
+                self._handle_signals()
+                self._kill_late()
+        finally:
+            sockets.remove(self._path)
+            sockets.remove(self._internal_path)
+        log.info("hacd ends")
+
+    @property
+    def _children(self) -> list[Child]:
+        return [self.front, *self.workers]
+
+    def _ended(self) -> bool:
+        return all(child.state is State.ENDED for child in self._children)
+
+    # -- signals and the children's lines
+
+    def _take_signals(self) -> None:
+        self._wake_in, self._wake_out = socket.socketpair()
+        for end in (self._wake_in, self._wake_out):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
+        for signum in SIGNALS:
+            signal.signal(signum, self._queue)
+        self._selector.register(self._wake_in, selectors.EVENT_READ)
+
+    def _queue(self, signum: int, _frame: FrameType | None) -> None:
+        self._signals.append(signum)
+
+    def _wait(self) -> None:
+        """Sleep until a signal, a child's word, or the next time that something is due."""
+        times = [child.due for child in self._children if child.state is State.BACKOFF]
+        times += [self._kill_at] if self._kill_at is not None else []
+        timeout = max(0.0, min(times) - time.monotonic()) if times else None
+        for key, _ in self._selector.select(timeout):
+            if key.fileobj is self._wake_in:
+                self._wake_in.recv(4096)
+            else:
+                self._hear(key.fd)
+
+    def _hear(self, fd: int) -> None:
+        child, line = self._lines[fd]
+        try:
+            words = line.recv(64)
+        except OSError:
+            words = b""
+        if not words:
+            self._hang_up(fd)
+        if READY in words:
+            self.front.ready()
+            self._say_ready()
+        if STOP in words and not self._stops:
+            log.info("a caller asked to stop")
+            self._stop()
+
+    def _say_ready(self) -> None:
+        if not self._ready_said:
+            self._ready_said = True
+            log.info("ready")
+
+    def _hang_up(self, fd: int) -> None:
+        _, line = self._lines.pop(fd)
+        self._selector.unregister(line)
+        line.close()
+
+    def _handle_signals(self) -> None:
+        signals, self._signals = self._signals, []
+        if signal.SIGCHLD in signals:
+            self._reap()
+        for signum in signals:
+            if signum in (signal.SIGTERM, signal.SIGINT):
+                log.info("%s", signal.Signals(signum).name)
+                self._stop()
+
+    # -- children
+
+    def _spawn_due(self) -> None:
+        now = time.monotonic()
+        for child in self._children:
+            if child.is_due(now):
+                self._spawn(child)
+
+    def _spawn(self, child: Child) -> None:
+        ours, theirs = socket.socketpair()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            self._become(child, theirs)
+        theirs.close()
+        ours.setblocking(False)
+        child.spawned(pid, time.monotonic())
+        if child.number:
+            child.ready()
+        self._lines[ours.fileno()] = (child, ours)
+        self._selector.register(ours, selectors.EVENT_READ)
+        log.debug("%s started [%d]", child.name, pid)
+
+    def _become(self, child: Child, line: socket.socket) -> None:
+        """In the child: let go of what is the supervisor's, and live. Does not return."""
+        status = 70
+        try:
+            signal.set_wakeup_fd(-1)
+            for signum in SIGNALS:
+                signal.signal(signum, signal.SIG_DFL)
+            self._selector.close()
+            for _, other in self._lines.values():
+                other.close()
+            self._wake_in.close()
+            self._wake_out.close()
+            self._entry(child)(line)
+            status = 0
+        except Exception:
+            log.logger.exception("%s fails", child.name)
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _entry(self, child: Child) -> Callable[[socket.socket], None]:
+        """What that child runs. Its modules are loaded after the fork, which the loops and libcurl need."""
+        if child is self.front:
+            from hacd.front import process as front
+
+            return lambda line: front.main(self._settings, line, self._public, self._internal)
+        self._public.close()
+        self._internal.close()
+        from hacd.worker import process as worker
+
+        return lambda line: worker.main(self._settings, line, self._internal_path, child.number)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            for child in self._children:
+                if child.pid == pid:
+                    self._reaped(child, pid, status)
+
+    def _reaped(self, child: Child, pid: int, status: int) -> None:
+        child.died(time.monotonic())
+        level = log.debug if child.state is State.ENDED else log.warning
+        level("%s [%d] %s", child.name, pid, _how(status))
+        if child is self.front and self._stops:
+            self._stop_workers()
+
+    # -- the end
+
+    def _stop(self) -> None:
+        """The first time: the front drains, then the workers end. Once more: all end at once."""
+        self._stops += 1
+        if self._stops == 1:
+            drain = self._settings.hacd.drain_timeout / 1000
+            self._kill_at = time.monotonic() + drain + GRACE
+            self._terminate(self.front)
+            if self.front.state is State.ENDED:
+                self._stop_workers()
+            return
+        for child in self._children:
+            self._terminate(child)
+        self._kill_at = time.monotonic() + GRACE
+
+    def _stop_workers(self) -> None:
+        for child in self.workers:
+            self._terminate(child)
+        self._kill_at = time.monotonic() + GRACE
+
+    def _terminate(self, child: Child) -> None:
+        child.stopping()
+        if child.pid:
+            os.kill(child.pid, signal.SIGTERM)
+
+    def _kill_late(self) -> None:
+        if self._kill_at is None or time.monotonic() < self._kill_at:
+            return
+        self._kill_at = None
+        for child in self._children:
+            if child.pid:
+                log.error("%s [%d] does not end: killed", child.name, child.pid)
+                os.kill(child.pid, signal.SIGKILL)
+
+
+def _how(status: int) -> str:
+    """How a process ended, for people."""
+    if os.WIFSIGNALED(status):
+        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"ended with exit code {os.WEXITSTATUS(status)}"
+
+
+def main(settings: Settings, path: str) -> None:
+    """The daemon's life, in the foreground."""
+    import setproctitle
+
+    setproctitle.setproctitle(f"hacd: supervisor {path}")
+    log.configure("hacd: supervisor", settings.hacd.log_level)
+    _log_rounding(settings)
+    Supervisor(settings, path).run()
+
+
+def _log_rounding(settings: Settings) -> None:
+    size: Any = settings.http_async_client.hash_size
+    rounded = 1 << (size.bit_length() - 1)
+    if rounded != size:
+        log.info("hash_size %d is no power of two: rounded down to %d", size, rounded)

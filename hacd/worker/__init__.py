@@ -1,0 +1,1 @@
+"""A worker: a CurlMulti on the loop. Transfers in, outcomes out."""

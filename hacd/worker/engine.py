@@ -1,0 +1,199 @@
+"""The engine: a CurlMulti on the loop.
+
+Law: curl's callbacks record; the tick acts. A tick runs once each time before the loop waits:
+it lets curl do what is due, takes out what is done, and sets the timer to what comes next.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pycurl
+
+from hacd import log
+from hacd.loop import Loop, Timer
+from hacd.outcome import URL_MALFORMED
+from hacd.worker.sockets import Sockets
+from hacd.worker.transfer import Shape, Transfer
+
+#: handles kept between transfers, of all shapes together
+IDLE_HANDLES = 512
+
+#: connections kept open to origins, used or not
+CONNECTIONS = 1024
+
+#: rounds of curl's in one tick, when each leaves something for at once
+ROUNDS = 8
+
+#: `(id, code, packed outcome)` of a transfer that has ended
+Report = Callable[[int, int, bytes], None]
+
+
+class Engine:
+    """Carries jobs out. `report` is called once for each that was started and not cancelled."""
+
+    def __init__(self, loop: Loop, max_body: int, report: Report) -> None:
+        self._max_body = max_body
+        self._report = report
+        self._loop = loop
+        self._timer = Timer(loop)
+        self._active: dict[int, Transfer] = {}
+        self._by_curl: dict[pycurl.Curl, Transfer] = {}
+        self._idle: dict[Shape, list[Transfer]] = {}
+        self._idle_count = 0
+        self._due: float | None = None
+        self._touched = False
+        self._failed = False
+        self._make_multi()
+
+    def _make_multi(self) -> None:
+        self._multi = pycurl.CurlMulti()
+        self._sockets = Sockets(self._loop, self._ready)
+        self._act = self._multi.socket_action
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._sockets.want)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, CONNECTIONS)
+
+    @property
+    def in_flight(self) -> int:
+        """Transfers that have not ended."""
+        return len(self._active)
+
+    def start(self, job: list[Any], now: int) -> None:
+        """Begin a transfer; `now` in ns. What libcurl refuses is reported as that job's outcome."""
+        transfer = self._handle((job[5], job[4] is not None))
+        transfer.added = now
+        try:
+            transfer.prepare(job)
+            self._multi.add_handle(transfer.curl)
+        except pycurl.error as error:
+            code, text = error.args if len(error.args) == 2 else (URL_MALFORMED, str(error))
+            self._report(transfer.id, *transfer.outcome(code or URL_MALFORMED, text))
+            self._discard(transfer)
+            return
+        self._active[transfer.id] = transfer
+        self._touched = True
+
+    def _handle(self, shape: Shape) -> Transfer:
+        idle = self._idle.get(shape)
+        if idle:
+            self._idle_count -= 1
+            return idle.pop()
+        transfer = Transfer(shape, self._max_body, self._sockets.open)
+        self._by_curl[transfer.curl] = transfer
+        return transfer
+
+    def _keep(self, transfer: Transfer) -> None:
+        """Keep the handle for the next query of its shape; if there are enough, drop an old one."""
+        transfer.release()
+        self._idle.setdefault(transfer.shape, []).append(transfer)
+        self._idle_count += 1
+        if self._idle_count > IDLE_HANDLES:
+            shape = next(iter(self._idle))
+            self._idle_count -= 1
+            self._discard(self._idle[shape].pop())
+            if not self._idle[shape]:
+                del self._idle[shape]
+
+    def _discard(self, transfer: Transfer) -> None:
+        del self._by_curl[transfer.curl]
+        transfer.close()
+
+    def cancel(self, id_: int) -> None:
+        """Call a transfer off, if it still runs; nothing is reported."""
+        transfer = self._active.pop(id_, None)
+        if transfer is not None:
+            self._multi.remove_handle(transfer.curl)
+            self._keep(transfer)
+            self._touched = True
+
+    def cancel_all(self) -> None:
+        """Nobody waits any more."""
+        for id_ in list(self._active):
+            self.cancel(id_)
+
+    # -- what the loop brings
+
+    def _ready(self, fd: int, events: int) -> None:
+        self._touched = True
+        try:
+            self._act(fd, events)
+        except pycurl.error:
+            self._failed = True
+
+    def _expire(self, _timer: Any) -> None:
+        self._due = None
+        self._touched = True
+
+    def tick(self) -> None:
+        """Do what there is to do before the loop waits."""
+        if not self._touched:
+            return
+        self._touched = False
+        multi = self._multi
+        wait = multi.timeout()
+        for _ in range(ROUNDS):
+            if wait == 0:
+                try:
+                    self._act(pycurl.SOCKET_TIMEOUT, 0)
+                except pycurl.error:
+                    self._failed = True
+            self._drain()
+            if self._failed:
+                self._rebuild()
+                return
+            wait = multi.timeout()
+            if wait:
+                break
+        self._arm(wait)
+
+    def _drain(self) -> None:
+        """Take out all that has ended: curl tells of it once only."""
+        left = 1
+        while left:
+            left, done, failed = self._multi.info_read()
+            for curl in done:
+                self._ended(curl, 0, None)
+            for curl, code, text in failed:
+                self._ended(curl, code, text)
+
+    def _ended(self, curl: pycurl.Curl, code: int, err: str | None) -> None:
+        transfer = self._by_curl[curl]
+        self._multi.remove_handle(curl)
+        del self._active[transfer.id]
+        self._report(transfer.id, *transfer.outcome(code, err))
+        self._keep(transfer)
+
+    def _arm(self, wait: int) -> None:
+        """Wake up in `wait` ms (-1: curl waits for nothing). A timer that fires early does no harm."""
+        if wait < 0:
+            return
+        due = time.monotonic() + wait / 1000
+        if self._due is None or due < self._due:
+            self._due = due
+            self._timer.start(self._expire, wait / 1000, 0)
+
+    def _rebuild(self) -> None:
+        """`socket_action` failed: the multi's state is unknown. Every transfer ends, and it is made anew."""
+        log.error("libcurl's multi failed with %d transfers in flight; made anew", len(self._active))
+        self._failed = False
+        for transfer in list(self._active.values()):
+            self._multi.remove_handle(transfer.curl)
+            self._report(transfer.id, *transfer.outcome(2, "libcurl failed on another transfer"))
+            self._discard(transfer)
+        self._active.clear()
+        self.close()
+        self._make_multi()
+
+    def close(self) -> None:
+        """End without a report. Handles first, then the multi: the other order has crashed libcurl."""
+        for transfer in list(self._by_curl.values()):
+            if transfer.id in self._active:
+                self._multi.remove_handle(transfer.curl)
+            self._discard(transfer)
+        self._active.clear()
+        self._idle.clear()
+        self._idle_count = 0
+        self._multi.close()
+        self._sockets.close()

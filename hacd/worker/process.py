@@ -1,0 +1,100 @@
+"""The worker as a process: its loop, its line to the front, and its end.
+
+A worker dials the front. When the front goes, what it asked for is of no use to anybody:
+the transfers are called off, and the worker dials again until a front answers.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import Any
+
+from hacd import log, process
+from hacd.channel import Channel, Flusher
+from hacd.errors import ProtocolError
+from hacd.loop import Loop, Timer
+from hacd.rpc import Decoder, pack
+from hacd.settings import Settings
+from hacd.worker.engine import Engine
+
+#: seconds between two attempts to reach a front
+REDIAL = 0.1
+
+#: bytes that a job has beside its body
+JOB_ROOM = 1024 * 1024
+
+#: Outcomes that the front has not read may gather up to here; past it, it is as if the front had died.
+MAX_UNSENT = 1 << 30
+
+
+class WorkerProcess:
+    """Wires an `Engine` to the front."""
+
+    def __init__(self, settings: Settings, line: socket.socket, path: str, number: int) -> None:
+        self._path = path
+        self._number = number
+        self._max_frame = settings.limits.max_frame + JOB_ROOM
+        self._loop = Loop()
+        self._flusher = Flusher(self._loop)
+        self._engine = Engine(self._loop, settings.limits.max_body, self._report)
+        self._child = process.Child(self._loop, line, self._loop.stop)
+        self._redial = Timer(self._loop)
+        self._channel: Channel | None = None
+        self._flusher.start(self._engine.tick)
+
+    def run(self) -> None:
+        """Serve until stopped."""
+        self._dial(None)
+        self._loop.run()
+        self._engine.close()
+
+    def _dial(self, _timer: Any) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect(self._path)
+        except OSError as error:
+            sock.close()
+            log.debug("no front: %s", error.strerror)
+            self._redial.start(self._dial, REDIAL, 0)
+            return
+        channel = Channel(self._loop, self._flusher, sock, Decoder(self._max_frame, None, text=False), MAX_UNSENT)
+        channel.on_messages = self._messages
+        channel.on_broken = self._broken
+        channel.on_closed = self._lost
+        channel.start()
+        channel.send(pack((0, "hello", {"number": self._number, "pid": os.getpid()})))
+        self._channel = channel
+
+    def _messages(self, messages: list[Any]) -> None:
+        now = time.monotonic_ns()
+        engine = self._engine
+        for message in messages:
+            if len(message) == 1:
+                engine.cancel(message[0])
+            else:
+                engine.start(message, now)
+
+    def _report(self, id_: int, code: int, outcome: bytes) -> None:
+        if self._channel is not None:
+            self._channel.send(pack((id_, code, outcome)))
+
+    def _broken(self, error: ProtocolError) -> None:
+        log.error("the front sent what is no message: %s", error)
+        if self._channel is not None:
+            self._channel.close()
+        self._lost(str(error))
+
+    def _lost(self, why: str) -> None:
+        log.warning("front lost (%s): %d transfers called off", why, self._engine.in_flight)
+        self._channel = None
+        self._engine.cancel_all()
+        self._redial.start(self._dial, REDIAL, 0)
+
+
+def main(settings: Settings, line: socket.socket, path: str, number: int) -> None:
+    """A worker's life, from the fork to its end."""
+    process.title(f"worker {number}")
+    log.configure(f"hacd: worker {number}", settings.hacd.log_level)
+    WorkerProcess(settings, line, path, number).run()

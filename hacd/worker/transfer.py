@@ -1,0 +1,165 @@
+"""A transfer: one query on one easy handle, from its options to its outcome.
+
+A handle is set up once for a shape of query (its method, whether it has a body, and whatever
+else is sticky), and then serves one query of that shape after the other: only what differs
+is set. So nothing that one query sets is seen by one that did not ask for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pycurl
+
+from hacd import __version__
+from hacd.outcome import TOO_LARGE, WRITE_ERROR, compose
+from hacd.rpc import unpack
+
+HTTP_ONLY = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
+
+#: s that an unused connection is kept
+MAXAGE_CONN = 118
+
+# What libcurl says where its error buffer stayed empty (its own table is out of reach from Python).
+TEXTS = {
+    3: "URL using bad/illegal format or missing URL",
+    6: "Could not resolve hostname",
+    7: "Could not connect to server",
+    28: "Timeout was reached",
+    52: "Server returned nothing (no headers, no data)",
+    56: "Failure when receiving data from the peer",
+}
+
+#: a shape as jobs carry it: the packed sticky options, and whether there is a body
+Shape = tuple[bytes, bool]
+
+
+class Transfer:
+    """One easy handle and what it gathers. `id` is that of the query it carries out."""
+
+    __slots__ = ("_body", "_head", "_hdr", "_max_body", "_size", "_timeout", "accepted", "added", "curl", "id", "shape")
+
+    def __init__(self, shape: Shape, max_body: int, open_socket: Callable[..., Any]) -> None:
+        self.shape = shape
+        self.id = 0
+        self.accepted = 0  # when the front accepted the query, ns
+        self.added = 0  # when it was added to the multi, ns
+        self._head: list[bytes] = []
+        self._body: list[bytes] = []
+        self._size = 0
+        self._max_body = max_body
+        self._timeout = 0
+        self._hdr = False
+        self.curl = pycurl.Curl()
+        self._set_up(open_socket)
+
+    def _set_up(self, open_socket: Callable[..., Any]) -> None:
+        set_ = self.curl.setopt
+        set_(pycurl.NOSIGNAL, 1)
+        set_(pycurl.PROTOCOLS, HTTP_ONLY)
+        set_(pycurl.REDIR_PROTOCOLS, HTTP_ONLY)
+        # A proxy of the environment would be one more party that nobody named.
+        set_(pycurl.PROXY, "")
+        set_(pycurl.USERAGENT, f"hacd/{__version__}")
+        set_(pycurl.MAXAGE_CONN, MAXAGE_CONN)
+        set_(pycurl.OPENSOCKETFUNCTION, open_socket)
+        set_(pycurl.HEADERFUNCTION, self._head.append)
+        set_(pycurl.WRITEFUNCTION, self._write)
+        packed, has_body = self.shape
+        sticky: dict[bytes, Any] = unpack(packed, text=False) if packed else {}
+        self._set_method(sticky.get(b"method"), has_body)
+
+    def _set_method(self, method: bytes | None, has_body: bool) -> None:
+        if method == b"HEAD":
+            self.curl.setopt(pycurl.NOBODY, 1)
+        elif method is not None and method != (b"POST" if has_body else b"GET"):
+            self.curl.setopt(pycurl.CUSTOMREQUEST, method)
+
+    def prepare(self, job: list[Any]) -> None:
+        """Set what this query has of its own. `job` is a message of the front's; its text is bytes.
+
+        Raises pycurl.error for what libcurl itself refuses.
+        """
+        self.id, url, timeout, hdr, body, _shape, self.accepted = job
+        set_ = self.curl.setopt
+        set_(pycurl.URL, url)
+        if timeout != self._timeout:
+            # Behind the front's own deadline, which comes first.
+            set_(pycurl.TIMEOUT_MS, timeout)
+            self._timeout = timeout
+        if hdr is not None or self._hdr:
+            set_(pycurl.HTTPHEADER, hdr or [])
+            self._hdr = hdr is not None
+        if body is not None:
+            set_(pycurl.POSTFIELDS, body)
+
+    def _write(self, data: bytes) -> int | None:
+        self._size += len(data)
+        if self._size > self._max_body:
+            return 0  # curl ends the transfer with a write error
+        self._body.append(data)
+        return None
+
+    def release(self) -> None:
+        """Forget the query; the handle stays set up for its shape."""
+        self._head.clear()
+        self._body.clear()
+        self._size = 0
+        self.id = 0
+
+    def close(self) -> None:
+        """Give the handle up."""
+        self.curl.close()
+
+    # -- the outcome
+
+    def outcome(self, code: int, err: str | None) -> tuple[int, bytes]:
+        """Code and packed outcome of the transfer, which has ended with that code of curl's."""
+        if code == WRITE_ERROR and self._size > self._max_body:
+            code, err = TOO_LARGE, f"body longer than max_body ({self._max_body} bytes)"
+        if code and not err:
+            err = TEXTS.get(code, f"curl error {code}")
+        head = last_block(self._head)
+        rs, rr, version = status(head)
+        values = (int(not code), code, err, rs, rr, version, head, b"".join(self._body), *self._known())
+        return code, compose(values)
+
+    def _known(self) -> tuple[dict[str, int], str, str]:
+        """Times (µs), last URL and address, as curl has them."""
+        get = self.curl.getinfo_raw
+        times = {
+            "total": get(pycurl.TOTAL_TIME_T),
+            "lookup": get(pycurl.NAMELOOKUP_TIME_T),
+            "connect": get(pycurl.CONNECT_TIME_T),
+            "appconnect": get(pycurl.APPCONNECT_TIME_T),
+            "pretransfer": get(pycurl.PRETRANSFER_TIME_T),
+            "starttransfer": get(pycurl.STARTTRANSFER_TIME_T),
+            "redirect": get(pycurl.REDIRECT_TIME_T),
+            "queue": (self.added - self.accepted) // 1000,
+        }
+        return times, text(get(pycurl.EFFECTIVE_URL)), text(get(pycurl.PRIMARY_IP))
+
+
+def text(raw: bytes) -> str:
+    """Text of libcurl's, which may hold any byte."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def last_block(lines: list[bytes]) -> bytes:
+    """The last header block of those that came: after redirects, interim replies and authentication."""
+    begin = 0
+    for index, line in enumerate(lines):
+        if line.startswith(b"HTTP/"):
+            begin = index
+    return b"".join(lines[begin:])
+
+
+def status(head: bytes) -> tuple[int, str, str]:
+    """Status, reason phrase and version of a header block's first line; (0, "", "") if there is none."""
+    line, _, _ = head.partition(b"\r\n")
+    version, _, rest = line.strip().partition(b" ")
+    code, _, reason = rest.strip().partition(b" ")
+    if not version.startswith(b"HTTP/") or not code.isdigit():
+        return 0, "", ""
+    return int(code), reason.strip().decode("latin-1"), version[5:].decode("latin-1")
