@@ -21,6 +21,7 @@ class OneLine(logging.Formatter):
     """A record on one line: a line break that came in with foreign text starts no line of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """The record as text; only a traceback has more than one line."""
         text = super().format(record)
         return text if record.exc_info else text.replace("\r", "\\r").replace("\n", "\\n")
 

@@ -20,8 +20,7 @@ TIMEOUT_MAX = 86_400_000
 #: bytes below 0x20 and 0x7f let a caller write header lines of his own; a lone surrogate
 #: stands for a byte that was no UTF-8.
 _FORBIDDEN = r"\x00-\x1f\x7f\ud800-\udfff"
-_CONTROL = re.compile(f"[{_FORBIDDEN}]")
-_URL = re.compile(rf"(https?://)(?:[^/?#@ {_FORBIDDEN}]*@)?([^/?#@ {_FORBIDDEN}]+)(?:[/?#][^ {_FORBIDDEN}]*)?", re.I)
+_URL = re.compile(r"(https?://)(?:[^/?#@]*@)?([^/?#@]+)(?:[/?#].*)?", re.I)
 _USERINFO = re.compile(r"//[^/?#]*@")
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _METHOD = re.compile(_TOKEN)
@@ -60,7 +59,7 @@ def _wrong(name: str, value: Any, right: str) -> BadRequest:
 def _route(value: Any) -> str:
     if value is None:
         return ""
-    if type(value) is not str or _CONTROL.search(value):
+    if type(value) is not str or not value.isprintable():
         raise _wrong("route", value, "a route's name is text without control characters")
     return value
 
@@ -138,10 +137,11 @@ def parse(params: Any) -> Query:
     if type(params) is not list or not 1 <= len(params) <= 2:
         raise BadRequest("params: [url] or [url, {options}] would be right")
     url = params[0]
-    match = _URL.fullmatch(url) if type(url) is str else None
-    if match is None:
+    # Not printable: control bytes, lone surrogates (bytes that were no UTF-8), odd white space.
+    if type(url) is not str or not url.isprintable() or " " in url:
         raise _bad_url(url)
-    origin = match[1] + match[2]  # without user-info: what connections are kept by
+    # A regular expression for each URL took a fifth of all that the front does for a query.
+    origin = _ORIGINS.get(url[: url.find("/", 8)]) or _origin(url)
     if len(params) == 1:
         return (url, origin, "", 1, None, None, None, None, b"")
     options = params[1]
@@ -169,13 +169,30 @@ def parse(params: Any) -> Query:
     return query
 
 
+#: origins by the begin of the URLs that they came in, bounded
+_ORIGINS: dict[str, str] = {}
+ORIGINS_MAX = 4096
+
+
+def _origin(url: str) -> str:
+    """Scheme, host and port of a URL, without user-info: what connections are kept by. Raises BadRequest."""
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise _bad_url(url)
+    origin = match[1] + match[2]
+    if url.startswith(origin + "/"):
+        if len(_ORIGINS) >= ORIGINS_MAX:
+            _ORIGINS.clear()
+        _ORIGINS[origin] = origin
+    return origin
+
+
 def _bad_url(url: Any) -> BadRequest:
     if type(url) is not str:
         return BadRequest(f"url: a {type(url).__name__} is wrong: text would be right")
-    control = _CONTROL.search(url)
-    if control or " " in url:
-        where = control.start() if control else url.index(" ")
-        return BadRequest(f"url: the character at {where} is wrong: percent-encode blanks, control bytes and non-UTF-8")
+    wrong = next((place for place, letter in enumerate(url) if letter == " " or not letter.isprintable()), None)
+    if wrong is not None:
+        return BadRequest(f"url: the character at {wrong} is wrong: percent-encode blanks, control bytes and non-UTF-8")
     scheme = url.partition(":")[0] if ":" in url else ""
     if scheme.lower() not in ("http", "https"):
         return BadRequest(f"url: scheme {scheme[:20]!r} is wrong: http:// or https:// would be right")

@@ -149,7 +149,11 @@ def load(
             raise SettingsError(f"--set {assignment}: no value: section.name=value would be right")
         section, setting = _resolve(name.strip())
         _put(values, f"--set {name.strip()}", section, setting, text.strip())
-    return Settings(**{name: SECTIONS[name](**members) for name, members in values.items()})
+    return Settings(
+        http_async_client=HttpAsyncClient(**values["http_async_client"]),
+        hacd=Hacd(**values["hacd"]),
+        limits=Limits(**values["limits"]),
+    )
 
 
 def _merge_file(values: dict[str, dict[str, Any]], path: str) -> None:

@@ -170,20 +170,21 @@ class AsyncClient:
         protocol = await self._dial()
         many = _Many()
         under_way: dict[int, int] = {}  # msgid by index
-        source = calls.numbered(queries)
+        source = enumerate(queries)
         more = True
         try:
             while True:
                 while more and len(under_way) < max(1, in_flight):
-                    index, params = next(source, (-1, []))
+                    index, item = next(source, (-1, ""))
                     more = index >= 0
                     if more:
+                        params = calls.params(item)
                         under_way[index] = self._start(protocol, "query", params, partial(many.end, index))
                 if not under_way:
                     return
                 for index, error, result in await many.ended():
                     del under_way[index]
-                    yield calls.reply_of(error, result, index)
+                    yield Reply(result, index) if error is None else calls.refused(error, index)
         finally:
             for msgid in under_way.values():
                 protocol.cancel(msgid)

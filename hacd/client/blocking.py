@@ -10,6 +10,7 @@ import itertools
 import socket
 import threading
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from types import TracebackType
 from typing import Any
 
@@ -157,7 +158,7 @@ class Client:
         """
         connection = _Connection(calls.find_socket(self._path))
         try:
-            yield from _pipeline(connection, calls.numbered(queries), in_flight)
+            yield from _pipeline(connection, iter(queries), in_flight)
         finally:
             connection.close()
 
@@ -244,25 +245,23 @@ class Client:
                 call.failure, call.done = failure, True
 
 
-def _pipeline(connection: _Connection, queries: Iterator[tuple[int, list[Any]]], in_flight: int) -> Iterator[Reply]:
+def _pipeline(connection: _Connection, queries: Iterator[calls.Item], in_flight: int) -> Iterator[Reply]:
     """Keep `in_flight` queries under way; what one read brought is answered with one write."""
-    waiting: set[int] = set()
-    room = max(1, in_flight)
+    next_index = under_way = 0
     more = True
     while True:
         out: list[bytes] = []
-        while more and len(waiting) < room:
-            index, params = next(queries, (-1, []))
-            if index < 0:
-                more = False
-                break
-            out.append(rpc.request(index, "query", params))
-            waiting.add(index)
+        for item in islice(queries, max(1, in_flight) - under_way) if more else ():
+            out.append(rpc.request(next_index & rpc.MSGID_MAX, "query", calls.params(item)))
+            next_index += 1
         if out:
             connection.send(b"".join(out))
-        if not waiting:
+            under_way += len(out)
+        else:
+            more = False
+        if not under_way:
             return
         for message in connection.receive():
             index, error, result = calls.ended(message)
-            waiting.discard(index)
-            yield calls.reply_of(error, result, index)
+            under_way -= 1
+            yield Reply(result, index) if error is None else calls.refused(error, index)

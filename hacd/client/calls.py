@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hacd import rpc
@@ -61,18 +60,14 @@ def params(item: Item) -> list[Any]:
     """The params of `query` for one item of `query_many`. Raises TypeError for anything else."""
     if isinstance(item, str):
         return [item]
+    if len(item) == 2 and type(item[1]) is str:
+        return [item[0], {"route": item[1]}]
     url, *rest = item
     route = rest.pop(0) if rest and isinstance(rest[0], str) else ""
     given = rest.pop(0) if rest else {}
     if not isinstance(url, str) or not isinstance(given, dict) or rest:
         raise TypeError(f"{item!r}: a URL, (URL, route), (URL, options) or (URL, route, options) would be right")
     return [url, options(route, given)]
-
-
-def numbered(items: Iterable[Item]) -> Iterator[tuple[int, list[Any]]]:
-    """The items' params, each with its place."""
-    for index, item in enumerate(items):
-        yield index, params(item)
 
 
 def ended(message: Any) -> tuple[int, Any, Any]:
@@ -85,9 +80,7 @@ def ended(message: Any) -> tuple[int, Any, Any]:
     return msgid, error, result
 
 
-def reply_of(error: Any, result: Any, index: int) -> Reply:
-    """The reply for one query of many. One that was refused has `code` -1, and in `err` why."""
-    if error is None:
-        return Reply(result, index)
+def refused(error: Any, index: int) -> Reply:
+    """What stands for a query of many that the daemon refused: `code` -1, and in `err` why."""
     refusal = error if isinstance(error, Refused) else from_wire(error)
     return Reply({"ok": 0, "code": REFUSED, "err": str(refusal)}, index)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from hacd import log
-from hacd.channel import Flusher
 from hacd.errors import BUSY, STOPPING, Refused
 from hacd.front.deadlines import Deadlines
 from hacd.front.dispatch import Dispatch
@@ -31,7 +31,7 @@ MS = 1_000_000
 class Front:
     """The transactions in flight, who waits for them, and who carries them out."""
 
-    def __init__(self, loop: Loop, flusher: Flusher, settings: Settings) -> None:
+    def __init__(self, loop: Loop, settings: Settings) -> None:
         self.settings = settings
         self.statistics = Statistics()
         self.transactions = Transactions(round_down(settings.http_async_client.hash_size))
@@ -41,7 +41,6 @@ class Front:
         self._dispatch: Dispatch[WorkerLink] = Dispatch()
         self._parked: dict[Transaction, tuple[str, tuple[Any, ...]]] = {}
         self._deadlines = Deadlines()
-        self._flusher = flusher
         self._timer = Timer(loop)
         self._armed: int | None = None
         self._timeout = settings.http_async_client.connection_timeout
@@ -50,8 +49,8 @@ class Front:
         # Ids of an earlier front are not ids of this one.
         self._prefix = os.urandom(3).hex() + "-"
         self._now = self._started = time.monotonic_ns()
-        self.on_stop_asked = lambda: None
-        self.on_workers_ready = lambda: None
+        self.on_stop_asked: Callable[[], None] = _nobody
+        self.on_workers_ready: Callable[[], None] = _nobody
 
     def read_clock(self) -> int:
         """Now, in ns of the monotonic clock. Read once for what one wake-up brought."""
@@ -64,7 +63,7 @@ class Front:
 
     def public_id(self, id_: int) -> str:
         """An id as callers see it (`$http_req_id`)."""
-        return f"{self._prefix}{id_:x}"
+        return self._prefix + hex(id_)[2:]
 
     def find(self, public_id: str) -> Transaction | None:
         """The transaction of such an id, if it is in flight."""
@@ -84,8 +83,14 @@ class Front:
         session that knows its own: no outcome comes before it has noted what this returns.
         """
         url, origin, route, _, xdata, timeout, hdr, body, shape = query
-        self._admit(session)
-        transaction = self.transactions.suspend()
+        transactions = self.transactions
+        if (
+            self.stopping
+            or transactions.live >= self._max_transactions
+            or len(session.transactions) >= self._max_client
+        ):
+            raise self._full()
+        transaction = transactions.suspend()
         transaction.session = session
         transaction.msgid = msgid
         transaction.url = url
@@ -106,13 +111,13 @@ class Front:
             worker.carry_out(transaction, job)
         return transaction
 
-    def _admit(self, session: Session) -> None:
+    def _full(self) -> Refused:
+        """Why no query can be accepted."""
         if self.stopping:
-            raise Refused(STOPPING, "the daemon is stopping and takes no new queries")
+            return Refused(STOPPING, "the daemon is stopping and takes no new queries")
         if self.transactions.live >= self._max_transactions:
-            raise Refused(BUSY, f"max_transactions ({self._max_transactions}) are in flight")
-        if len(session.transactions) >= self._max_client:
-            raise Refused(BUSY, f"max_client_in_flight ({self._max_client}) of this connection are in flight")
+            return Refused(BUSY, f"max_transactions ({self._max_transactions}) are in flight")
+        return Refused(BUSY, f"max_client_in_flight ({self._max_client}) of this connection are in flight")
 
     # -- back: an outcome arrives, and the transaction is resumed
 
@@ -131,7 +136,13 @@ class Front:
 
     def _resume(self, transaction: Transaction, code: int, outcome: bytes) -> None:
         """The only way out of the hash."""
-        self.statistics.ended(code)
+        statistics = self.statistics
+        if not code:
+            statistics.replies += 1
+        elif code == TIMED_OUT:
+            statistics.timeouts += 1
+        else:
+            statistics.errors += 1
         self._deadlines.remove(transaction)
         if transaction.worker is not None:
             transaction.worker.transactions.discard(transaction)
@@ -231,3 +242,7 @@ class Front:
         figures: dict[str, Any] = self.statistics.as_map()
         figures |= {"in_flight": in_flight, "suspended": in_flight - unsuspended, "clients": len(self.sessions)}
         return figures | {"workers": workers, "uptime_ms": self.uptime(), "stopping": self.stopping}
+
+
+def _nobody() -> None:
+    """Who is told of something before anybody asked to be."""

@@ -30,7 +30,7 @@ class FrontProcess:
         self._settings = settings
         self._loop = Loop()
         self._flusher = Flusher(self._loop)
-        self.front = Front(self._loop, self._flusher, settings)
+        self.front = Front(self._loop, settings)
         self._child = process.Child(self._loop, line, self._stop)
         self.front.on_stop_asked = lambda: self._child.say(process.STOP)
         self.front.on_workers_ready = lambda: self._child.say(process.READY)

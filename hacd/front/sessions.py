@@ -64,32 +64,28 @@ class Session:
             if type(message) is not list or len(message) != 4 or message[0] != rpc.REQUEST:
                 self._not_a_request(message)
             else:
-                self._request(message[1], message[2], message[3])
+                _, msgid, method, params = message
+                if type(msgid) is not int or not 0 <= msgid <= rpc.MSGID_MAX:
+                    self._broken(ProtocolError(f"msgid {str(msgid)[:20]!r}: an integer of 32 bits would be right"))
+                    return
+                try:
+                    if method == "query":
+                        self._query(msgid, params)
+                    else:
+                        self._call(msgid, method, params)
+                except Refused as refusal:
+                    self._refuse(msgid, refusal)
             if self.channel.closed:
                 return
 
-    def _request(self, msgid: Any, method: Any, params: Any) -> None:
-        if type(msgid) is not int or not 0 <= msgid <= rpc.MSGID_MAX:
-            self._broken(ProtocolError(f"msgid {str(msgid)[:20]!r}: an integer of 32 bits would be right"))
-            return
-        try:
-            if method == "query":
-                self._query(msgid, params)
-            elif method == "send":
-                self.send(msgid, params)
-            else:
-                self._call(msgid, method, params)
-        except Refused as refusal:
-            self._refuse(msgid, refusal)
-
     def _query(self, msgid: int, params: Any) -> None:
         query = parse(params)
-        if query[3]:
-            if msgid in self.transactions:
-                raise BadRequest(f"msgid {msgid}: a query of that number is in flight on this connection")
-            self.transactions[msgid] = self.front.suspend(self, msgid, query)
-        else:
+        if not query[3]:
             self._unsuspended(msgid, query)
+        elif msgid in self.transactions:
+            raise BadRequest(f"msgid {msgid}: a query of that number is in flight on this connection")
+        else:
+            self.transactions[msgid] = self.front.suspend(self, msgid, query)
 
     def send(self, msgid: int | None, params: Any) -> None:
         """`http_async_send`: as a query, but never suspended."""
@@ -102,6 +98,9 @@ class Session:
             self.respond(msgid, {"id": self.front.public_id(transaction.id)})
 
     def _call(self, msgid: int, method: Any, params: Any) -> None:
+        if method == "send":
+            self.send(msgid, params)
+            return
         call = methods.METHODS.get(method) if type(method) is str else None
         if call is None:
             known = ", ".join(sorted(methods.NAMES))

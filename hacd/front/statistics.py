@@ -5,8 +5,6 @@ Law: `requests = replies + errors + timeouts + in_flight`, at every moment.
 
 from __future__ import annotations
 
-from hacd.outcome import TIMED_OUT
-
 
 class Statistics:
     """Counts since the front started."""
@@ -22,15 +20,6 @@ class Statistics:
         self.undelivered = 0  # outcomes of unsuspended queries with nobody left to take them
         self.busy = 0  # calls refused with `busy`
         self.refused = 0  # calls refused for any other reason
-
-    def ended(self, code: int) -> None:
-        """A transaction has ended with that code of curl's."""
-        if not code:
-            self.replies += 1
-        elif code == TIMED_OUT:
-            self.timeouts += 1
-        else:
-            self.errors += 1
 
     def as_map(self) -> dict[str, int]:
         """The counters by name."""

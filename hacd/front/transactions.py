@@ -39,10 +39,6 @@ class Transaction:
     def __init__(self, id_: int) -> None:
         self.id = id_
         self.live = False
-        self.clear()
-
-    def clear(self) -> None:
-        """Let go of what belonged to the transaction that ended."""
         self.session: Any = None  # the caller's connection
         self.worker: Any = None  # who carries it out; None: waits for one
         self.xdata: Any = None
@@ -99,7 +95,9 @@ class Transactions:
         if slot == CHAINED:
             del self._chained[transaction.id]
             return
-        transaction.clear()
+        # Let go of what the record would keep alive until its next transaction.
+        transaction.session = transaction.worker = transaction.xdata = None
+        transaction.url = ""
         transaction.id += 1 << SLOT_BITS
         self._free.append(transaction)
 

@@ -97,7 +97,7 @@ class Supervisor:
                 self._hear(key.fd)
 
     def _hear(self, fd: int) -> None:
-        child, line = self._lines[fd]
+        _, line = self._lines[fd]
         try:
             words = line.recv(64)
         except OSError:
@@ -169,7 +169,7 @@ class Supervisor:
             self._wake_out.close()
             self._entry(child)(line)
             status = 0
-        except Exception:
+        except Exception:  # noqa: BLE001
             log.logger.exception("%s fails", child.name)
         finally:
             sys.stderr.flush()

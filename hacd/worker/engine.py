@@ -44,15 +44,11 @@ class Engine:
         self._idle: dict[Shape, list[Transfer]] = {}
         self._idle_count = 0
         self._due: float | None = None
-        self._touched = False
-        self._failed = False
         self._make_multi()
 
     def _make_multi(self) -> None:
         self._multi = pycurl.CurlMulti()
-        self._sockets = Sockets(self._loop, self._ready)
-        self._act = self._multi.socket_action
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._sockets.want)
+        self._sockets = Sockets(self._loop, self._multi)
         self._multi.setopt(pycurl.M_MAXCONNECTS, CONNECTIONS)
 
     @property
@@ -73,7 +69,6 @@ class Engine:
             self._discard(transfer)
             return
         self._active[transfer.id] = transfer
-        self._touched = True
 
     def _handle(self, shape: Shape) -> Transfer:
         idle = self._idle.get(shape)
@@ -106,7 +101,6 @@ class Engine:
         if transfer is not None:
             self._multi.remove_handle(transfer.curl)
             self._keep(transfer)
-            self._touched = True
 
     def cancel_all(self) -> None:
         """Nobody waits any more."""
@@ -115,38 +109,31 @@ class Engine:
 
     # -- what the loop brings
 
-    def _ready(self, fd: int, events: int) -> None:
-        self._touched = True
-        try:
-            self._act(fd, events)
-        except pycurl.error:
-            self._failed = True
-
     def _expire(self, _timer: Any) -> None:
         self._due = None
-        self._touched = True
 
     def tick(self) -> None:
         """Do what there is to do before the loop waits."""
-        if not self._touched:
-            return
-        self._touched = False
         multi = self._multi
         wait = multi.timeout()
         for _ in range(ROUNDS):
             if wait == 0:
-                try:
-                    self._act(pycurl.SOCKET_TIMEOUT, 0)
-                except pycurl.error:
-                    self._failed = True
+                self._act_on_time()
             self._drain()
-            if self._failed:
+            if self._sockets.failed:
                 self._rebuild()
                 return
             wait = multi.timeout()
             if wait:
                 break
         self._arm(wait)
+
+    def _act_on_time(self) -> None:
+        """Let curl do what is due: begin what was added, end what takes too long."""
+        try:
+            self._sockets.act(pycurl.SOCKET_TIMEOUT, 0)
+        except pycurl.error:
+            self._sockets.failed = True
 
     def _drain(self) -> None:
         """Take out all that has ended: curl tells of it once only."""
@@ -177,7 +164,6 @@ class Engine:
     def _rebuild(self) -> None:
         """`socket_action` failed: the multi's state is unknown. Every transfer ends, and it is made anew."""
         log.error("libcurl's multi failed with %d transfers in flight; made anew", len(self._active))
-        self._failed = False
         for transfer in list(self._active.values()):
             self._multi.remove_handle(transfer.curl)
             self._report(transfer.id, *transfer.outcome(2, "libcurl failed on another transfer"))

@@ -13,41 +13,58 @@ it is started anew.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from typing import Any
 
 import pycurl
 
 from hacd import log
-from hacd.loop import Loop, Poll
+from hacd.loop import READABLE, WRITABLE, Loop, Poll
 
 #: Before 8.20, libcurl opened descriptors of its own for each name it resolved, unseen by
 #: OPENSOCKETFUNCTION; since then one for all, made with the multi.
 TRUSTED_SINCE = 0x081400
 
-_EVENTS = {pycurl.POLL_IN: 1, pycurl.POLL_OUT: 2, pycurl.POLL_INOUT: 3}
+# curl's POLL_IN and POLL_OUT are the loop's READABLE and WRITABLE, and so are its CSELECT_ bits.
+assert (pycurl.POLL_IN, pycurl.POLL_OUT, pycurl.POLL_INOUT) == (READABLE, WRITABLE, READABLE | WRITABLE)
+assert (pycurl.CSELECT_IN, pycurl.CSELECT_OUT) == (READABLE, WRITABLE)
 
 
 class _Watch:
-    __slots__ = ("active", "opened", "poll", "wanted")
+    """What curl wants of one descriptor, and what the loop does about it."""
 
-    def __init__(self, poll: Poll) -> None:
+    __slots__ = ("active", "fd", "opened", "poll", "sockets", "wanted")
+
+    def __init__(self, sockets: Sockets, fd: int, poll: Poll) -> None:
+        self.sockets = sockets
+        self.fd = fd
         self.poll = poll
         self.wanted = 0  # what curl waits for; 0: nothing
         self.active = 0  # what the poll runs for
         self.opened = -1  # how many sockets curl had opened when the poll was started
 
+    def ready(self, poll: Poll, events: int | None, error: int | None) -> None:
+        """The loop found the descriptor ready."""
+        if not self.wanted:
+            poll.stop()
+            self.active = 0
+            return
+        try:
+            self.sockets.act(self.fd, pycurl.CSELECT_ERR if events is None else events)
+        except pycurl.error:
+            self.sockets.failed = True
+
 
 class Sockets:
-    """The watches of one CurlMulti. `on_ready(fd, events)` takes CSELECT_* bits."""
+    """The watches of one CurlMulti. `failed`: `socket_action` raised, the multi's state is unknown."""
 
-    def __init__(self, loop: Loop, on_ready: Callable[[int, int], None]) -> None:
+    def __init__(self, loop: Loop, multi: pycurl.CurlMulti) -> None:
         self._loop = loop
-        self._on_ready = on_ready
         self._watches: dict[int, _Watch] = {}
-        self._by_poll: dict[Poll, tuple[int, _Watch]] = {}
         self._opened = 0
         self._lazy = pycurl.version_info()[2] >= TRUSTED_SINCE
+        self.act = multi.socket_action
+        self.failed = False
+        multi.setopt(pycurl.M_SOCKETFUNCTION, self._want)
 
     def open(self, _purpose: int, address: Any) -> socket.socket | int:
         """OPENSOCKETFUNCTION: a socket for curl, which takes its own copy of the descriptor."""
@@ -56,56 +73,40 @@ class Sockets:
             return socket.socket(address.family, address.socktype, address.protocol)
         except OSError as error:
             log.error("no socket for an origin: %s", error.strerror)
-            return pycurl.SOCKET_BAD
+            return int(pycurl.SOCKET_BAD)
 
-    def want(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
+    def _want(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
         """M_SOCKETFUNCTION. Law: nothing may be raised out of it, or curl aborts every transfer."""
-        try:
-            if what == pycurl.POLL_REMOVE:
-                self._unwanted(fd)
-            else:
-                self._wanted(fd, _EVENTS.get(what, 0))
-        except Exception:
-            log.logger.exception("descriptor %d: cannot be watched", fd)
-
-    def _wanted(self, fd: int, events: int) -> None:
         watch = self._watches.get(fd)
-        if watch is None:
-            watch = self._watches[fd] = _Watch(Poll(self._loop, fd))
-            self._by_poll[watch.poll] = (fd, watch)
-        fresh = watch.wanted == 0
-        watch.wanted = events
-        if watch.active == events and not (fresh and self._doubtful(watch)):
+        if what == pycurl.POLL_REMOVE:
+            if watch is not None:
+                watch.wanted = 0
             return
-        if fresh and watch.active:
-            watch.poll.stop()
-        watch.active, watch.opened = events, self._opened
-        if events:
-            watch.poll.start(events, self._ready)
-        else:
-            watch.poll.stop()
+        # The common case first: the same again, on a connection that was kept.
+        if watch is not None and watch.active == what and watch.opened == self._opened and self._lazy:
+            watch.wanted = what
+            return
+        try:
+            self._watch(watch, what, fd)
+        except Exception:  # noqa: BLE001
+            log.logger.exception("descriptor %d: cannot be watched", fd)
+            self.failed = True
 
-    def _doubtful(self, watch: _Watch) -> bool:
-        return not self._lazy or watch.opened != self._opened
-
-    def _unwanted(self, fd: int) -> None:
-        watch = self._watches.get(fd)
-        if watch is not None:
-            watch.wanted = 0
-
-    def _ready(self, poll: Poll, events: int | None, error: int | None) -> None:
-        fd, watch = self._by_poll[poll]
-        if not watch.wanted:
-            poll.stop()
+    def _watch(self, watch: _Watch | None, events: int, fd: int) -> None:
+        if watch is None:
+            watch = self._watches[fd] = _Watch(self, fd, Poll(self._loop, fd))
+        if not watch.wanted and watch.active:
+            watch.poll.stop()  # it may be the watch of a socket that is closed
             watch.active = 0
-        elif error is not None or events is None:
-            self._on_ready(fd, pycurl.CSELECT_ERR)
+        watch.wanted = watch.active = events
+        watch.opened = self._opened
+        if events:
+            watch.poll.start(events, watch.ready)
         else:
-            self._on_ready(fd, events)
+            watch.poll.stop()
 
     def close(self) -> None:
         """Watch nothing any more."""
         for watch in self._watches.values():
             watch.poll.close()
         self._watches.clear()
-        self._by_poll.clear()

@@ -13,7 +13,7 @@ from typing import Any
 import pycurl
 
 from hacd import __version__
-from hacd.outcome import TOO_LARGE, WRITE_ERROR, compose
+from hacd.outcome import TOO_LARGE, WRITE_ERROR, begin, compose
 from hacd.rpc import unpack
 
 HTTP_ONLY = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
@@ -31,6 +31,9 @@ TEXTS = {
     56: "Failure when receiving data from the peer",
 }
 
+#: methods that say the length of their body even where there is none
+_EXPECT_BODY = (b"POST", b"PUT", b"PATCH")
+
 #: a shape as jobs carry it: the packed sticky options, and whether there is a body
 Shape = tuple[bytes, bool]
 
@@ -38,7 +41,7 @@ Shape = tuple[bytes, bool]
 class Transfer:
     """One easy handle and what it gathers. `id` is that of the query it carries out."""
 
-    __slots__ = ("_body", "_head", "_hdr", "_max_body", "_size", "_timeout", "accepted", "added", "curl", "id", "shape")
+    __slots__ = ("_body", "_hdr", "_head", "_max_body", "_size", "_timeout", "accepted", "added", "curl", "id", "shape")
 
     def __init__(self, shape: Shape, max_body: int, open_socket: Callable[..., Any]) -> None:
         self.shape = shape
@@ -71,10 +74,15 @@ class Transfer:
         self._set_method(sticky.get(b"method"), has_body)
 
     def _set_method(self, method: bytes | None, has_body: bool) -> None:
+        set_ = self.curl.setopt
         if method == b"HEAD":
-            self.curl.setopt(pycurl.NOBODY, 1)
-        elif method is not None and method != (b"POST" if has_body else b"GET"):
-            self.curl.setopt(pycurl.CUSTOMREQUEST, method)
+            set_(pycurl.NOBODY, 1)
+            return
+        if method in _EXPECT_BODY and not has_body:
+            set_(pycurl.POSTFIELDS, b"")  # without a length of 0, origins answer 411
+            has_body = True
+        if method is not None and method != (b"POST" if has_body else b"GET"):
+            set_(pycurl.CUSTOMREQUEST, method)
 
     def prepare(self, job: list[Any]) -> None:
         """Set what this query has of its own. `job` is a message of the front's; its text is bytes.
@@ -116,29 +124,49 @@ class Transfer:
 
     def outcome(self, code: int, err: str | None) -> tuple[int, bytes]:
         """Code and packed outcome of the transfer, which has ended with that code of curl's."""
-        if code == WRITE_ERROR and self._size > self._max_body:
-            code, err = TOO_LARGE, f"body longer than max_body ({self._max_body} bytes)"
-        if code and not err:
-            err = TEXTS.get(code, f"curl error {code}")
-        head = last_block(self._head)
-        rs, rr, version = status(head)
-        values = (int(not code), code, err, rs, rr, version, head, b"".join(self._body), *self._known())
-        return code, compose(values)
-
-    def _known(self) -> tuple[dict[str, int], str, str]:
-        """Times (µs), last URL and address, as curl has them."""
+        head = b"".join(self._head)
+        # Redirects, interim replies and authentication each bring a block; no header's name has a slash.
+        last = head.rfind(b"\nHTTP/")
+        if last >= 0:
+            head = head[last + 1 :]
+        line = head[: head.find(b"\n")]
+        if not code:
+            first = _BEGINS.get(line) or _begin(line)
+        else:
+            code, err = self._error(code, err)
+            first = begin(code, err, *status(line))
         get = self.curl.getinfo_raw
-        times = {
-            "total": get(pycurl.TOTAL_TIME_T),
-            "lookup": get(pycurl.NAMELOOKUP_TIME_T),
-            "connect": get(pycurl.CONNECT_TIME_T),
-            "appconnect": get(pycurl.APPCONNECT_TIME_T),
-            "pretransfer": get(pycurl.PRETRANSFER_TIME_T),
-            "starttransfer": get(pycurl.STARTTRANSFER_TIME_T),
-            "redirect": get(pycurl.REDIRECT_TIME_T),
-            "queue": (self.added - self.accepted) // 1000,
-        }
-        return times, text(get(pycurl.EFFECTIVE_URL)), text(get(pycurl.PRIMARY_IP))
+        times = (
+            get(pycurl.TOTAL_TIME_T),
+            get(pycurl.NAMELOOKUP_TIME_T),
+            get(pycurl.CONNECT_TIME_T),
+            get(pycurl.APPCONNECT_TIME_T),
+            get(pycurl.PRETRANSFER_TIME_T),
+            get(pycurl.STARTTRANSFER_TIME_T),
+            get(pycurl.REDIRECT_TIME_T),
+            (self.added - self.accepted) // 1000,
+        )
+        url, ip = text(get(pycurl.EFFECTIVE_URL)), text(get(pycurl.PRIMARY_IP))
+        return code, compose(first, head, b"".join(self._body), times, url, ip)
+
+    def _error(self, code: int, err: str | None) -> tuple[int, str]:
+        """curl's code and text, or better ones where hacd knows more."""
+        if code == WRITE_ERROR and self._size > self._max_body:
+            return TOO_LARGE, f"body longer than max_body ({self._max_body} bytes)"
+        return code, err or TEXTS.get(code, f"curl error {code}")
+
+
+#: The begin of an outcome by the status line that it is known from. Origins repeat themselves,
+#: but one that does not shall not make this grow.
+_BEGINS: dict[bytes, bytes] = {}
+BEGINS_MAX = 256
+
+
+def _begin(line: bytes) -> bytes:
+    if len(_BEGINS) >= BEGINS_MAX:
+        _BEGINS.clear()
+    _BEGINS[line] = made = begin(0, None, *status(line))
+    return made
 
 
 def text(raw: bytes) -> str:
@@ -146,18 +174,8 @@ def text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def last_block(lines: list[bytes]) -> bytes:
-    """The last header block of those that came: after redirects, interim replies and authentication."""
-    begin = 0
-    for index, line in enumerate(lines):
-        if line.startswith(b"HTTP/"):
-            begin = index
-    return b"".join(lines[begin:])
-
-
-def status(head: bytes) -> tuple[int, str, str]:
-    """Status, reason phrase and version of a header block's first line; (0, "", "") if there is none."""
-    line, _, _ = head.partition(b"\r\n")
+def status(line: bytes) -> tuple[int, str, str]:
+    """Status, reason phrase and version of a status line; (0, "", "") if it is none."""
     version, _, rest = line.strip().partition(b" ")
     code, _, reason = rest.strip().partition(b" ")
     if not version.startswith(b"HTTP/") or not code.isdigit():
