@@ -132,7 +132,7 @@ class Channel:
 
     def _ready(self, _handle: Any, events: int | None, error: int | None) -> None:
         if error is not None or events is None:
-            self._end("poll failed")
+            self._read_rest()
             return
         if events & WRITABLE and self._unsent is not None:
             self._write(self._unsent)
@@ -162,6 +162,15 @@ class Channel:
             return
         if messages:
             self.on_messages(messages)
+
+    def _read_rest(self) -> None:
+        """The peer is gone, in a way that ended the poll; what it said before may still lie here."""
+        while not self.closed and not self._linger:
+            before = self._decoder.fed
+            self._read()
+            if self._decoder.fed == before:
+                break
+        self._end("broken off by the peer")
 
     def _end(self, why: str) -> None:
         if not self.closed:

@@ -51,7 +51,7 @@ class Decoder:
             max_array_len=items,
             max_map_len=items,
         )
-        self._fed = 0  # bytes taken in
+        self.fed = 0  # bytes taken in so far
         self._end = 0  # where the last whole message ended
         self._head = b""  # the first bytes of the message after it, which name its call
 
@@ -75,13 +75,13 @@ class Decoder:
         except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise ProtocolError(f"not MessagePack: {error or type(error).__name__}") from None
         self._end = end
-        self._fed += len(chunk)
-        if self._fed != end:
+        self.fed += len(chunk)
+        if self.fed != end:
             self._begun(chunk)
 
     def _begun(self, chunk: bytes | memoryview) -> None:
         """The chunk ends within a message: remember how that begins, and judge its length."""
-        length = self._fed - self._end
+        length = self.fed - self._end
         if length <= len(chunk):
             self._head = b""
         if len(self._head) < HEAD:

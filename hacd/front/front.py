@@ -27,6 +27,10 @@ from hacd.settings import Settings
 #: ns of a ms; clocks are in ns, deadlines in ms
 MS = 1_000_000
 
+#: ms after a query's timeout at which the front ends it. curl's own timer comes first then, and tells
+#: more (how far it came, from which address); but none outlives this, whatever a worker does.
+GRACE = 16
+
 
 class Front:
     """The transactions in flight, who waits for them, and who carries them out."""
@@ -99,7 +103,7 @@ class Front:
         transaction.started = now = self._now
         transaction.timeout = timeout = timeout or self._timeout
         self.statistics.requests += 1
-        due = now // MS + timeout
+        due = now // MS + timeout + GRACE
         self._deadlines.add(transaction, due)
         if self._armed is None or due < self._armed:
             self._arm()

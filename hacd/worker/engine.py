@@ -59,9 +59,8 @@ class Engine:
     def start(self, job: list[Any], now: int) -> None:
         """Begin a transfer; `now` in ns. What libcurl refuses is reported as that job's outcome."""
         transfer = self._handle((job[5], job[4] is not None))
-        transfer.added = now
         try:
-            transfer.prepare(job)
+            transfer.prepare(job, now)
             self._multi.add_handle(transfer.curl)
         except pycurl.error as error:
             code, text = error.args if len(error.args) == 2 else (URL_MALFORMED, str(error))
@@ -127,6 +126,7 @@ class Engine:
             if wait:
                 break
         self._arm(wait)
+        self._sockets.turn += 1
 
     def _act_on_time(self) -> None:
         """Let curl do what is due: begin what was added, end what takes too long."""

@@ -5,9 +5,12 @@ each transfer, only to ask for the same again with the next one on the same conn
 is left running in between: that saves two system calls a transfer (about an eighth of a
 transfer's cost). An event that nobody waits for then ends the watch.
 
-The scar: when a descriptor is closed the kernel forgets its watch, and the loop does not learn
-of it. So a watch that was left running is trusted only if curl has opened no socket since; else
-it is started anew.
+Two scars keep that safe:
+- When a descriptor is closed the kernel forgets its watch, and the loop does not learn of it. So
+  a watch that was left running is trusted only if curl has opened no socket since; else it is
+  started anew.
+- libuv hands a watch to the kernel only when it next waits, and aborts the process if the
+  descriptor is closed by then. So only a watch that the kernel has is left running.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ assert (pycurl.CSELECT_IN, pycurl.CSELECT_OUT) == (READABLE, WRITABLE)
 class _Watch:
     """What curl wants of one descriptor, and what the loop does about it."""
 
-    __slots__ = ("active", "fd", "opened", "poll", "sockets", "wanted")
+    __slots__ = ("active", "fd", "opened", "poll", "sockets", "turn", "wanted")
 
     def __init__(self, sockets: Sockets, fd: int, poll: Poll) -> None:
         self.sockets = sockets
@@ -41,12 +44,18 @@ class _Watch:
         self.wanted = 0  # what curl waits for; 0: nothing
         self.active = 0  # what the poll runs for
         self.opened = -1  # how many sockets curl had opened when the poll was started
+        self.turn = -1  # the loop's turn in which it was started
 
-    def ready(self, poll: Poll, events: int | None, error: int | None) -> None:
+    def stop(self) -> None:
+        """Watch no more, and have the kernel know it."""
+        if self.active:
+            self.poll.stop()
+            self.active = 0
+
+    def ready(self, _poll: Poll, events: int | None, error: int | None) -> None:
         """The loop found the descriptor ready."""
         if not self.wanted:
-            poll.stop()
-            self.active = 0
+            self.stop()
             return
         try:
             self.sockets.act(self.fd, pycurl.CSELECT_ERR if events is None else events)
@@ -61,6 +70,7 @@ class Sockets:
         self._loop = loop
         self._watches: dict[int, _Watch] = {}
         self._opened = 0
+        self.turn = 0  # counted by the engine: when it goes on, the kernel gets the watches started so far
         self._lazy = pycurl.version_info()[2] >= TRUSTED_SINCE
         self.act = multi.socket_action
         self.failed = False
@@ -81,6 +91,8 @@ class Sockets:
         if what == pycurl.POLL_REMOVE:
             if watch is not None:
                 watch.wanted = 0
+                if watch.turn == self.turn:
+                    watch.stop()
             return
         # The common case first: the same again, on a connection that was kept.
         if watch is not None and watch.active == what and watch.opened == self._opened and self._lazy:
@@ -96,14 +108,13 @@ class Sockets:
         if watch is None:
             watch = self._watches[fd] = _Watch(self, fd, Poll(self._loop, fd))
         if not watch.wanted and watch.active:
-            watch.poll.stop()  # it may be the watch of a socket that is closed
-            watch.active = 0
-        watch.wanted = watch.active = events
-        watch.opened = self._opened
-        if events:
-            watch.poll.start(events, watch.ready)
-        else:
-            watch.poll.stop()
+            watch.stop()  # it may be the watch of a socket that is closed
+        watch.wanted = events
+        if not events:
+            watch.stop()
+            return
+        watch.active, watch.opened, watch.turn = events, self._opened, self.turn
+        watch.poll.start(events, watch.ready)
 
     def close(self) -> None:
         """Watch nothing any more."""

@@ -31,6 +31,8 @@ TEXTS = {
     56: "Failure when receiving data from the peer",
 }
 
+NS_PER_MS = 1_000_000
+
 #: methods that say the length of their body even where there is none
 _EXPECT_BODY = (b"POST", b"PUT", b"PATCH")
 
@@ -41,13 +43,12 @@ Shape = tuple[bytes, bool]
 class Transfer:
     """One easy handle and what it gathers. `id` is that of the query it carries out."""
 
-    __slots__ = ("_body", "_hdr", "_head", "_max_body", "_size", "_timeout", "accepted", "added", "curl", "id", "shape")
+    __slots__ = ("_body", "_hdr", "_head", "_max_body", "_size", "_timeout", "curl", "id", "queued", "shape")
 
     def __init__(self, shape: Shape, max_body: int, open_socket: Callable[..., Any]) -> None:
         self.shape = shape
         self.id = 0
-        self.accepted = 0  # when the front accepted the query, ns
-        self.added = 0  # when it was added to the multi, ns
+        self.queued = 0  # ns from the front's acceptance to here
         self._head: list[bytes] = []
         self._body: list[bytes] = []
         self._size = 0
@@ -84,21 +85,26 @@ class Transfer:
         if method is not None and method != (b"POST" if has_body else b"GET"):
             set_(pycurl.CUSTOMREQUEST, method)
 
-    def prepare(self, job: list[Any]) -> None:
+    def prepare(self, job: list[Any], now: int) -> None:
         """Set what this query has of its own. `job` is a message of the front's; its text is bytes.
 
         Raises pycurl.error for what libcurl itself refuses.
         """
-        self.id, url, timeout, hdr, body, _shape, self.accepted = job
+        self.id, url, timeout, hdr, body, _shape, accepted = job
+        self.queued = now - accepted
+        if self.queued >= NS_PER_MS:
+            timeout = max(1, timeout - self.queued // NS_PER_MS)
         set_ = self.curl.setopt
         set_(pycurl.URL, url)
         if timeout != self._timeout:
-            # Behind the front's own deadline, which comes first.
             set_(pycurl.TIMEOUT_MS, timeout)
             self._timeout = timeout
-        if hdr is not None or self._hdr:
-            set_(pycurl.HTTPHEADER, hdr or [])
-            self._hdr = hdr is not None
+        if hdr:
+            set_(pycurl.HTTPHEADER, hdr)
+            self._hdr = True
+        elif self._hdr:
+            self.curl.unsetopt(pycurl.HTTPHEADER)  # an empty list is ignored: the last query's headers would stay
+            self._hdr = False
         if body is not None:
             set_(pycurl.POSTFIELDS, body)
 
@@ -144,7 +150,7 @@ class Transfer:
             get(pycurl.PRETRANSFER_TIME_T),
             get(pycurl.STARTTRANSFER_TIME_T),
             get(pycurl.REDIRECT_TIME_T),
-            (self.added - self.accepted) // 1000,
+            self.queued // 1000,
         )
         url, ip = text(get(pycurl.EFFECTIVE_URL)), text(get(pycurl.PRIMARY_IP))
         return code, compose(first, head, b"".join(self._body), times, url, ip)

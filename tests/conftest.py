@@ -1,0 +1,83 @@
+"""Fixtures: origins once a session, a daemon once a module, and a factory for daemons of a test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hacd import Client
+from tests.support.daemon import Daemon
+from tests.support.origins import Httpbin, Nginx, RawOrigin, Script, free_port
+
+StartDaemon = Callable[..., Daemon]
+StartOrigin = Callable[[Script], RawOrigin]
+
+
+@pytest.fixture(scope="session")
+def httpbin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Httpbin]:
+    server = Httpbin(tmp_path_factory.mktemp("httpbin"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    server = Nginx(tmp_path_factory.mktemp("nginx"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon that a module's tests share: they must not kill it, nor count its statistics."""
+    daemon = Daemon(tmp_path_factory.mktemp("daemon")).wait_ready()
+    yield daemon
+    daemon.close()
+
+
+@pytest.fixture
+def client(daemon: Daemon) -> Iterator[Client]:
+    with daemon.client() as client:
+        yield client
+
+
+@pytest.fixture
+def start_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartDaemon]:
+    """`start_daemon(**settings)`: a daemon of the test's own, ready."""
+    started: list[Daemon] = []
+
+    def start(**settings: object) -> Daemon:
+        daemon = Daemon(tmp_path_factory.mktemp("daemon"), **settings)  # type: ignore[arg-type]
+        started.append(daemon)
+        return daemon.wait_ready()
+
+    yield start
+    for daemon in started:
+        daemon.close()
+
+
+@pytest.fixture
+def start_origin() -> Iterator[StartOrigin]:
+    """`start_origin(script)`: an origin that does what the script says."""
+    started: list[RawOrigin] = []
+
+    def start(script: Script) -> RawOrigin:
+        started.append(RawOrigin(script))
+        return started[-1]
+
+    yield start
+    for origin in started:
+        origin.close()
+
+
+@pytest.fixture
+def nobody() -> str:
+    """The URL of an origin that refuses connections."""
+    return f"http://127.0.0.1:{free_port()}/"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path

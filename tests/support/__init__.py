@@ -1,0 +1,1 @@
+"""The real things that tests run against: a daemon, and origins."""
