@@ -68,7 +68,7 @@ class Channel:
         self._gathered: list[bytes] = []
         self._unsent: memoryview | None = None
         self._backlog = 0  # bytes gathered behind `_unsent`
-        self._linger = False
+        self.deaf = False  # hears no more, but may still have something to say
         self.closed = False
         self.on_messages: Callable[[list[Any]], None] = _ignore
         self.on_broken: Callable[[ProtocolError], None] = _ignore
@@ -87,11 +87,14 @@ class Channel:
         """Send `parts` as they stand, in order, with the next flush."""
         if self.closed:
             return
-        if not self._gathered:
-            self._flusher.dirty.append(self)
-        self._gathered += parts
-        if self._unsent is not None:
+        if self._unsent is None:
+            if not self._gathered:
+                self._flusher.dirty.append(self)
+        else:
             self._backlog += sum(map(len, parts))
+            if self.unsent > self._max_unsent:
+                self._flusher.dirty.append(self)
+        self._gathered += parts
 
     def flush(self) -> None:
         """Write what was gathered, as far as the peer takes it."""
@@ -127,7 +130,7 @@ class Channel:
             self._poll.start(READABLE, self._ready)
         if self._gathered:
             self._flusher.dirty.append(self)
-        elif self._linger:
+        elif self.deaf:
             self.close()
 
     def _ready(self, _handle: Any, events: int | None, error: int | None) -> None:
@@ -150,22 +153,23 @@ class Channel:
         if not size:
             self._end("closed by the peer")
             return
-        if self._linger:
-            return  # its last answer is on the way: what else it says is not heard
+        if self.deaf:
+            return
         messages: list[Any] = []
         try:
             self._decoder.feed(_VIEW[:size], messages)
         except ProtocolError as broken:
             if messages:
                 self.on_messages(messages)
-            self.on_broken(broken)
+            if not self.deaf:
+                self.on_broken(broken)
             return
         if messages:
             self.on_messages(messages)
 
     def _read_rest(self) -> None:
         """The peer is gone, in a way that ended the poll; what it said before may still lie here."""
-        while not self.closed and not self._linger:
+        while not self.deaf:
             before = self._decoder.fed
             self._read()
             if self._decoder.fed == before:
@@ -179,7 +183,7 @@ class Channel:
 
     def close_when_sent(self) -> None:
         """Hear no more, and close once the peer has taken what was sent."""
-        self._linger = True
+        self.deaf = True
         if self._unsent is None and not self._gathered:
             self.close()
 
@@ -187,7 +191,7 @@ class Channel:
         """Close at once; what was not sent is dropped."""
         if self.closed:
             return
-        self.closed = True
+        self.closed = self.deaf = True
         self._gathered.clear()
         self._unsent = None
         self._backlog = 0

@@ -38,8 +38,19 @@ class _Connection:
     def send(self, data: bytes) -> None:
         try:
             self._sock.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the daemon hung up; reading tells why, or that it went without a word
         except OSError as error:
             raise calls.lost(self.path, error.strerror or "write failed") from None
+
+    def hung_up(self) -> bool:
+        """Whether the daemon has gone since the last call."""
+        try:
+            return not self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def receive(self) -> list[Any]:
         """At least one message. Raises ConnectionLost."""
@@ -193,6 +204,11 @@ class Client:
 
     def _dial(self) -> _Connection:
         with self._turn:
+            connection = self._connection
+            if connection is not None and not self._calls and connection.hung_up():
+                # It was restarted while nobody called: that is no news to this caller.
+                connection.close()
+                self._connection = None
             if self._connection is None:
                 self._connection = _Connection(calls.find_socket(self._path))
             return self._connection

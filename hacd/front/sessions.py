@@ -75,7 +75,7 @@ class Session:
                         self._call(msgid, method, params)
                 except Refused as refusal:
                     self._refuse(msgid, refusal)
-            if self.channel.closed:
+            if self.channel.deaf:
                 return
 
     def _query(self, msgid: int, params: Any) -> None:

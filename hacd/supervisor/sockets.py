@@ -37,6 +37,9 @@ def _clear(path: str) -> None:
     directory = os.path.dirname(path) or "."
     try:
         os.makedirs(directory, 0o755, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"socket {path}: no directory {directory} can be made: {error.strerror}") from None
+    try:
         found = os.lstat(path)
     except FileNotFoundError:
         return
