@@ -39,10 +39,11 @@ class Flusher:
         self._prepare.start(prepared)
 
     def flush(self) -> None:
-        """Write now."""
-        dirty, self.dirty = self.dirty, []
-        for channel in dirty:
-            channel.flush()
+        """Write now. A caller who is cut off here has its transfers called off: that leaves too."""
+        while self.dirty:
+            dirty, self.dirty = self.dirty, []
+            for channel in dirty:
+                channel.flush()
 
     def close(self) -> None:
         """Flush no more."""

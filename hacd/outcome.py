@@ -8,7 +8,6 @@ hash holds, and so splices a reply together without opening it.
 from __future__ import annotations
 
 from struct import Struct
-from typing import Any
 
 from hacd.rpc import pack
 
@@ -65,6 +64,6 @@ def failure(code: int, err: str, url: str, total: int) -> bytes:
     return compose(begin(code, err, 0, "", ""), b"", b"", (total, 0, 0, 0, 0, 0, 0, 0), url, "")
 
 
-def appendix(public_id: str, route: str, xdata: Any) -> bytes:
-    """The members that the front appends, without a header of their own."""
-    return pack(("id", public_id, "route", route, "xdata", xdata))[1:]
+def appendix(public_id: str, route: str, xdata: bytes) -> bytes:
+    """The members that the front appends, without a header of their own; `xdata` is packed."""
+    return pack(("id", public_id, "route", route, "xdata", None))[1:-1] + xdata

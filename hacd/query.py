@@ -30,9 +30,15 @@ _HEADER = re.compile(rf"({_TOKEN})(?::[^{_FORBIDDEN}]*|;)")
 #: next caller's query then travels on (request smuggling).
 _FRAMING = frozenset(("content-length", "transfer-encoding"))
 
+#: characters of a URL, and of a route's name
+URL_MAX = 65_536
+ROUTE_MAX = 255
+
+_NIL = pack(None)
+
 # A query as `parse` gives it. A tuple and no object: this is made for each query.
-# (url, origin, route, suspend, xdata, timeout in ms or None, hdr, body, shape)
-Query = tuple[str, str, str, int, Any, int | None, list[str] | None, bytes | str | None, bytes]
+# (url, origin, route, suspend, packed xdata, timeout in ms or None, hdr, body, shape)
+Query = tuple[str, str, str, int, bytes, int | None, list[str] | None, bytes | str | None, bytes]
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,8 @@ def _wrong(name: str, value: Any, right: str) -> BadRequest:
 def _route(value: Any) -> str:
     if value is None:
         return ""
-    if type(value) is not str or not value.isprintable():
-        raise _wrong("route", value, "a route's name is text without control characters")
+    if type(value) is not str or not value.isprintable() or len(value) > ROUTE_MAX:
+        raise _wrong("route", value, f"a name of at most {ROUTE_MAX} printable characters would be right")
     return value
 
 
@@ -109,8 +115,12 @@ def _timeout(value: Any) -> int | None:
     return value
 
 
-def _xdata(value: Any) -> Any:
-    return value
+def _xdata(value: Any) -> bytes:
+    # Packed here, and not when the reply has come: by then it is too late to refuse it.
+    try:
+        return pack(value)
+    except ValueError as error:
+        raise BadRequest(f"xdata: it cannot travel back: {error}") from None
 
 
 KEYS = {
@@ -138,12 +148,12 @@ def parse(params: Any) -> Query:
         raise BadRequest("params: [url] or [url, {options}] would be right")
     url = params[0]
     # Not printable: control bytes, lone surrogates (bytes that were no UTF-8), odd white space.
-    if type(url) is not str or not url.isprintable() or " " in url:
+    if type(url) is not str or not url.isprintable() or " " in url or len(url) > URL_MAX:
         raise _bad_url(url)
     # A regular expression for each URL took a fifth of all that the front does for a query.
     origin = _ORIGINS.get(url[: url.find("/", 8)]) or _origin(url)
     if len(params) == 1:
-        return (url, origin, "", 1, None, None, None, None, b"")
+        return (url, origin, "", 1, _NIL, None, None, None, b"")
     options = params[1]
     if type(options) is not dict:
         raise BadRequest("options: a map of option names to values would be right")
@@ -158,7 +168,7 @@ def parse(params: Any) -> Query:
         origin,
         take("route", ""),
         take("suspend", 1),
-        take("xdata", None),
+        take("xdata", _NIL),
         take("timeout", None),
         take("hdr", None),
         take("body", None),
@@ -190,6 +200,8 @@ def _origin(url: str) -> str:
 def _bad_url(url: Any) -> BadRequest:
     if type(url) is not str:
         return BadRequest(f"url: a {type(url).__name__} is wrong: text would be right")
+    if len(url) > URL_MAX:
+        return BadRequest(f"url: {len(url)} characters are too many: at most {URL_MAX} would be right")
     wrong = next((place for place, letter in enumerate(url) if letter == " " or not letter.isprintable()), None)
     if wrong is not None:
         return BadRequest(f"url: the character at {wrong} is wrong: percent-encode blanks, control bytes and non-UTF-8")

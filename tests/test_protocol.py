@@ -218,6 +218,44 @@ def test_text_that_is_no_utf8(wire: Wire, nginx: Nginx) -> None:
     assert wire.receive()[3]["xdata"] == b"\xff\xfe".decode("utf-8", "surrogateescape")
 
 
+def nested(levels: int) -> bytes:
+    return b"\x91" * levels + b"\xc0"
+
+
+@pytest.mark.parametrize("levels", [400, 510, 511, 512, 1000, 1010])
+def test_deeply_nested_xdata_comes_back_or_is_refused(daemon: Daemon, nginx: Nginx, levels: int) -> None:
+    """What the decoder lets in has to be packed again: if that fails, it must fail on this call."""
+    begin = b"\x94\x00\x01\xa5query\x92" + msgpack.packb(nginx.url) + b"\x81\xa5xdata"
+    with Wire(daemon.socket) as wire, daemon.client() as neighbour:
+        wire.raw(begin + nested(levels))
+        error, reply = wire.receive()[2:]
+        assert (error or reply).get("code") in (0, "bad_request")
+        assert neighbour.query(nginx.url).ok == 1
+
+
+def test_xdata_with_ext_types_comes_back(wire: Wire, nginx: Nginx) -> None:
+    xdata = [msgpack.ExtType(5, b"five"), msgpack.Timestamp(1, 2)]
+    assert wire.call("query", [nginx.url, {"xdata": xdata}])[1]["xdata"] == xdata
+
+
+def test_very_long_url(wire: Wire, start_origin: StartOrigin) -> None:
+    url = start_origin(answer).url
+    reply = wire.call("query", [url + "/" + "a" * (65_536 - len(url) - 1)], 1)[1]
+    assert (reply["ok"], len(reply["url"])) == (1, 65_536)
+    assert wire.call("query", [url + "/" + "a" * 65_536], 2)[0]["code"] == "bad_request"
+    assert wire.call("query", [url + "/" + "a" * 15_000_000], 3)[0]["code"] == "bad_request"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://a:b/", "http://a:99999/", "http://%00/", "http://[zz]/", "http://-/"]
+)
+def test_url_that_libcurl_refuses_is_an_outcome(wire: Wire, nginx: Nginx, url: str) -> None:
+    error, reply = wire.call("query", [url])
+    assert (error, reply["ok"]) == (None, 0)
+    assert reply["err"]
+    assert wire.call("query", [nginx.url], 2)[1]["ok"] == 1
+
+
 def test_msgid_in_use_is_refused(wire: Wire, start_origin: StartOrigin) -> None:
     origin = start_origin(lambda _sock, _head: None)
     wire.send([0, 5, "query", [origin.url, {"timeout": 200}]], [0, 5, "query", [origin.url]])

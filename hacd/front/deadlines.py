@@ -40,19 +40,19 @@ class Deadlines:
         self._live += 1
 
     def remove(self, transaction: Transaction) -> None:
-        """`transaction` has ended by other means."""
-        self._buckets[transaction.bucket].discard(transaction)
+        """`transaction` has ended, at its deadline or before."""
         self._live -= 1
-        if len(self._buckets) > 2 * self._live + SLACK:
-            self._sweep()
+        bucket = self._buckets.get(transaction.bucket)
+        if bucket is not None:
+            bucket.discard(transaction)
+            if len(self._buckets) > 2 * self._live + SLACK:
+                self._sweep()
 
     def due(self, now: int) -> list[Transaction]:
-        """Those that are due at `now`. They stay until `remove` takes each, as for any other end."""
+        """Those that are due at `now`; each still has to be removed, as at any other end."""
         late: list[Transaction] = []
-        for number in sorted(self._order):
-            if (number + 1) * RESOLUTION > now:
-                break
-            late += self._buckets[number]
+        while self._order and (self._order[0] + 1) * RESOLUTION <= now:
+            late += self._buckets.pop(heappop(self._order))
         return late
 
     def next(self) -> int | None:

@@ -44,6 +44,7 @@ class Front:
         self.stopping = False
         self._dispatch: Dispatch[WorkerLink] = Dispatch()
         self._parked: dict[Transaction, tuple[str, tuple[Any, ...]]] = {}
+        self._unsuspended = 0
         self._deadlines = Deadlines()
         self._timer = Timer(loop)
         self._armed: int | None = None
@@ -103,6 +104,8 @@ class Front:
         transaction.started = now = self._now
         transaction.timeout = timeout = timeout or self._timeout
         self.statistics.requests += 1
+        if msgid is None:
+            self._unsuspended += 1
         due = now // MS + timeout + GRACE
         self._deadlines.add(transaction, due)
         if self._armed is None or due < self._armed:
@@ -147,6 +150,8 @@ class Front:
             statistics.timeouts += 1
         else:
             statistics.errors += 1
+        if transaction.msgid is None:
+            self._unsuspended -= 1
         self._deadlines.remove(transaction)
         if transaction.worker is not None:
             transaction.worker.transactions.discard(transaction)
@@ -241,10 +246,9 @@ class Front:
     def figures(self) -> dict[str, Any]:
         """For `stats`."""
         in_flight = self.transactions.live
-        unsuspended = sum(1 for transaction in self.transactions if transaction.msgid is None)
         workers = sorted((link.as_map() for link in self._dispatch.workers), key=lambda row: int(row["worker"]))
         figures: dict[str, Any] = self.statistics.as_map()
-        figures |= {"in_flight": in_flight, "suspended": in_flight - unsuspended, "clients": len(self.sessions)}
+        figures |= {"in_flight": in_flight, "suspended": in_flight - self._unsuspended, "clients": len(self.sessions)}
         return figures | {"workers": workers, "uptime_ms": self.uptime(), "stopping": self.stopping}
 
 

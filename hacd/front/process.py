@@ -48,9 +48,7 @@ class FrontProcess:
         front = self.front
         if len(front.sessions) >= limits.max_clients:
             front.statistics.busy += 1
-            refusal = Refused(BUSY, f"max_clients ({limits.max_clients}) are connected")
-            sock.send(rpc.response(None, refusal.as_wire(), None))
-            sock.close()
+            _refuse(sock, Refused(BUSY, f"max_clients ({limits.max_clients}) are connected"))
             return
         decoder = rpc.Decoder(limits.max_frame)
         channel = Channel(self._loop, self._flusher, sock, decoder, limits.max_client_buffer)
@@ -87,6 +85,15 @@ class FrontProcess:
         self.front.end_all()
         self._flusher.flush()
         self._deadline.start(lambda _timer: self._loop.stop(), LAST_READS, 0)
+
+
+def _refuse(sock: socket.socket, refusal: Refused) -> None:
+    """One error for the whole connection, and its end."""
+    try:
+        sock.send(rpc.response(None, refusal.as_wire(), None), socket.MSG_DONTWAIT)
+    except OSError as error:
+        log.debug("a caller did not wait to be refused: %s", error.strerror)
+    sock.close()
 
 
 def main(settings: Settings, line: socket.socket, public: socket.socket, internal: socket.socket) -> None:

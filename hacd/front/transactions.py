@@ -41,7 +41,7 @@ class Transaction:
         self.live = False
         self.session: Any = None  # the caller's connection
         self.worker: Any = None  # who carries it out; None: waits for one
-        self.xdata: Any = None
+        self.xdata = b""  # packed
         self.url = self.route = ""
         self.msgid: int | None = None  # of the caller's request; None: it is not suspended
         self.started = self.timeout = self.bucket = 0  # ns of the monotonic clock; ms; of `Deadlines`
@@ -96,7 +96,8 @@ class Transactions:
             del self._chained[transaction.id]
             return
         # Let go of what the record would keep alive until its next transaction.
-        transaction.session = transaction.worker = transaction.xdata = None
+        transaction.session = transaction.worker = None
+        transaction.xdata = b""
         transaction.url = ""
         transaction.id += 1 << SLOT_BITS
         self._free.append(transaction)

@@ -7,6 +7,7 @@ the prepare callbacks with `call_soon`, which runs them before the loop waits ag
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -162,14 +163,14 @@ class Signal(_Handle):
     _signum = 0
 
     def start(self, callback: Callback, signum: int) -> None:
-        """Take the signal."""
+        """Take the signal, from now on: uvloop's own handlers lose what comes before `run`."""
         self._callback, self._signum = callback, signum
-        self.loop.uvloop.add_signal_handler(signum, self._raised)
+        signal.signal(signum, lambda *_: self.loop.uvloop.call_soon_threadsafe(self._raised))
 
     def stop(self) -> None:
         """Leave the signal to its default again."""
         if self._callback is not None:
-            self.loop.uvloop.remove_signal_handler(self._signum)
+            signal.signal(self._signum, signal.SIG_DFL)
         super().stop()
 
     def _raised(self) -> None:

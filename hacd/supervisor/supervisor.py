@@ -7,6 +7,7 @@ stop in the order in which queries go: first the front, which drains, then the w
 from __future__ import annotations
 
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -60,6 +61,9 @@ class Supervisor:
                 self._handle_signals()
                 self._kill_late()
         finally:
+            # All is over but the interpreter's own end, which would give signals their defaults back.
+            for signum in SIGNALS:
+                signal.signal(signum, signal.SIG_IGN)
             sockets.remove(self._path)
             sockets.remove(self._internal_path)
         log.info("hacd ends")
@@ -255,8 +259,15 @@ def main(settings: Settings, path: str) -> None:
 
     setproctitle.setproctitle(f"hacd: supervisor {path}")
     log.configure("hacd: supervisor", settings.hacd.log_level)
+    _raise_open_files()
     _log_rounding(settings)
     Supervisor(settings, path).run()
+
+
+def _raise_open_files() -> None:
+    """A daemon holds many sockets: take what the system allows without asking."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _log_rounding(settings: Settings) -> None:

@@ -43,12 +43,13 @@ Shape = tuple[bytes, bool]
 class Transfer:
     """One easy handle and what it gathers. `id` is that of the query it carries out."""
 
-    __slots__ = ("_body", "_hdr", "_head", "_max_body", "_size", "_timeout", "curl", "id", "queued", "shape")
+    __slots__ = ("_body", "_hdr", "_head", "_max_body", "_size", "_timeout", "_url", "curl", "id", "queued", "shape")
 
     def __init__(self, shape: Shape, max_body: int, open_socket: Callable[..., Any]) -> None:
         self.shape = shape
         self.id = 0
         self.queued = 0  # ns from the front's acceptance to here
+        self._url = b""
         self._head: list[bytes] = []
         self._body: list[bytes] = []
         self._size = 0
@@ -90,12 +91,12 @@ class Transfer:
 
         Raises pycurl.error for what libcurl itself refuses.
         """
-        self.id, url, timeout, hdr, body, _shape, accepted = job
+        self.id, self._url, timeout, hdr, body, _shape, accepted = job
         self.queued = now - accepted
         if self.queued >= NS_PER_MS:
             timeout = max(1, timeout - self.queued // NS_PER_MS)
         set_ = self.curl.setopt
-        set_(pycurl.URL, url)
+        set_(pycurl.URL, self._url)
         if timeout != self._timeout:
             set_(pycurl.TIMEOUT_MS, timeout)
             self._timeout = timeout
@@ -152,8 +153,14 @@ class Transfer:
             get(pycurl.REDIRECT_TIME_T),
             self.queued // 1000,
         )
-        url, ip = text(get(pycurl.EFFECTIVE_URL)), text(get(pycurl.PRIMARY_IP))
-        return code, compose(first, head, b"".join(self._body), times, url, ip)
+        ip = text(get(pycurl.PRIMARY_IP))
+        return code, compose(first, head, b"".join(self._body), times, self._last_url(), ip)
+
+    def _last_url(self) -> str:
+        try:
+            return text(self.curl.getinfo_raw(pycurl.EFFECTIVE_URL))
+        except pycurl.error:
+            return text(self._url)  # libcurl refused it, and then does not tell it either
 
     def _error(self, code: int, err: str | None) -> tuple[int, str]:
         """curl's code and text, or better ones where hacd knows more."""
@@ -175,9 +182,9 @@ def _begin(line: bytes) -> bytes:
     return made
 
 
-def text(raw: bytes) -> str:
-    """Text of libcurl's, which may hold any byte."""
-    return raw.decode("utf-8", "surrogateescape")
+def text(raw: bytes | None) -> str:
+    """Text of libcurl's, which may hold any byte, or not be there."""
+    return raw.decode("utf-8", "surrogateescape") if raw else ""
 
 
 def status(line: bytes) -> tuple[int, str, str]:
