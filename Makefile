@@ -1,0 +1,99 @@
+# hacd: set-up and the commands of this checkout. `make` alone lists them.
+#
+# What is set up lies in .venv; a stamp in it says what has been done, so that a second call is quick.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
+HEADER := hacd/loop/pyuv_compat.h
+TYPED  := hacd tests bench docs/examples
+
+.PHONY: help install demo test run check bench conf clean nginx
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/.hacd ## all set-up, in .venv: hacd, and pyuv where there is a C compiler
+
+demo: install ## a daemon and an origin, and the manual's examples between them
+	@$(BIN)/python docs/examples/demo.py
+
+test: $(VENV)/.test nginx ## the test suite
+	$(BIN)/pytest -n 2
+
+run: install ## the daemon in the foreground; its socket is run/hacd.sock
+	@mkdir -p run
+	@exec $(BIN)/hacd run -c conf/hacd.toml --socket run/hacd.sock
+
+check: $(VENV)/.check ## format, lint, types, layers
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.bench nginx ## the benchmarks; results go to bench/results
+	$(BIN)/python -m bench
+
+conf: install ## write conf/hacd.toml anew from the table in hacd/settings.py
+	$(BIN)/python -m hacd.settings > conf/hacd.toml.new
+	mv conf/hacd.toml.new conf/hacd.toml
+
+clean: ## take away all that the other targets made
+	rm -rf $(VENV) run build dist hacd.egg-info bench/results .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find hacd tests bench docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- set-up
+
+# The first Python that is new enough. `make PYTHON=...` names another.
+$(VENV)/.made:
+	@for python in $(PYTHON) python3.13 python3.12 python3.11 ""; do \
+	    $${python:-false} -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	done; \
+	[ -n "$$python" ] || { echo "hacd needs Python 3.11 or later, and finds none: make PYTHON=/path/to/python3" >&2; exit 1; }; \
+	$$python -m venv $(VENV) || { echo "$$python -m venv fails; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+# pyuv's source needs a header forced in ahead of it. Where it cannot be built, hacd runs on uvloop.
+# No cache: pip would take a pyuv that it built with an older header.
+$(VENV)/.pyuv: $(HEADER) | $(VENV)/.made
+	@if ! command -v $${CC:-cc} >/dev/null && ! command -v gcc >/dev/null; then \
+	    echo "no C compiler: pyuv is not built, and hacd runs on uvloop (slower); install gcc and run make clean install to change that"; \
+	elif ! CFLAGS="-include $(CURDIR)/$(HEADER)" $(PIP) install --no-cache-dir --force-reinstall --no-deps \
+	    --no-binary pyuv pyuv==1.4.0 >$(VENV)/pyuv.log 2>&1; then \
+	    echo "pyuv could not be built (see $(VENV)/pyuv.log): hacd runs on uvloop (slower)"; \
+	fi
+	@touch $@
+
+$(VENV)/.hacd: pyproject.toml $(VENV)/.pyuv
+	@$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.hacd
+	@$(PIP) install -e '.[test]'
+	@touch $@
+
+# The types of the tests and of the benchmarks are checked too, so what they import is there.
+$(VENV)/.check: pyproject.toml $(VENV)/.hacd
+	@$(PIP) install -e '.[check,test,bench]'
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml $(VENV)/.hacd
+	@$(PIP) install -e '.[bench]'
+	@touch $@
+
+# An origin that nobody here wrote. The tests and the benchmarks start their own, on a free port.
+nginx:
+	@if ! command -v nginx >/dev/null && [ ! -x /usr/sbin/nginx ]; then \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        echo "nginx is missing: installing nginx-light"; \
+	        apt-get update -qq >/dev/null && \
+	        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light >/dev/null; \
+	    else \
+	        echo "nginx is missing, and only root can install it here: on Debian, apt-get install nginx-light"; \
+	    fi; \
+	fi
