@@ -12,8 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from hacd.errors import ProtocolError
-from hacd.loop import READABLE, WRITABLE, Loop, Poll, Prepare
+from hacd.loop import READABLE, WRITABLE, Loop, Poll, Prepare, Timer
 from hacd.rpc import CHUNK, Decoder
+
+#: seconds that a peer gets to hang up, once it has been told why it should
+LINGER = 2.0
 
 #: One buffer for all reads of a process: a read is decoded, which copies, before the next.
 _INPUT = bytearray(CHUNK)
@@ -66,6 +69,8 @@ class Channel:
         self._flusher = flusher
         self._max_unsent = max_unsent
         self._poll = Poll(loop, sock.fileno())
+        self._loop = loop
+        self._linger: Timer | None = None
         self._gathered: list[bytes] = []
         self._unsent: memoryview | None = None
         self._backlog = 0  # bytes gathered behind `_unsent`
@@ -132,7 +137,7 @@ class Channel:
         if self._gathered:
             self._flusher.dirty.append(self)
         elif self.deaf:
-            self.close()
+            self._hang_up()
 
     def _ready(self, _handle: Any, events: int | None, error: int | None) -> None:
         if error is not None or events is None:
@@ -183,10 +188,23 @@ class Channel:
             self.on_closed(why)
 
     def close_when_sent(self) -> None:
-        """Hear no more, and close once the peer has taken what was sent."""
+        """Hear no more, send what was gathered, and wait a little for the peer to hang up.
+
+        Closing at once would reset the connection under a peer that still writes, and it would
+        never read what was wrong. `on_closed` is called at the end.
+        """
         self.deaf = True
+        self._linger = Timer(self._loop)
+        self._linger.start(lambda _timer: self._end("did not hang up"), LINGER, 0)
         if self._unsent is None and not self._gathered:
-            self.close()
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """All is said: the peer reads the end of the stream."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._end(error.strerror or "gone")
 
     def close(self) -> None:
         """Close at once; what was not sent is dropped."""
@@ -197,6 +215,8 @@ class Channel:
         self._unsent = None
         self._backlog = 0
         self._poll.close()
+        if self._linger is not None:
+            self._linger.close()
         self._sock.close()
 
 

@@ -1,7 +1,9 @@
 """What every child process has in common: its name, its signals, its line to the supervisor.
 
-The line is a socket pair. A child says `ready` and `stop` over it; that it breaks tells the
-child that the supervisor is gone, and a child that nobody watches ends.
+The line is a socket pair. A child says READY and STOP over it; the supervisor says DRAIN and
+END. That it breaks tells the child that the supervisor is gone: a child that nobody watches
+drains, and ends. SIGTERM to a child means DRAIN: sent to all of the daemon's processes at
+once, it has the same effect as sent to the supervisor alone.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ import setproctitle
 from hacd import log
 from hacd.loop import READABLE, Loop, Poll, Signal
 
-READY = b"R"
-STOP = b"S"
+READY = b"R"  # the front: every worker has said hello
+STOP = b"S"  # the front: a caller who may asks the daemon to stop
+DRAIN = b"D"  # to a child: finish what you have, take no more, end
+END = b"E"  # to a child: end now
 
 #: Objects made between two runs of the cyclic collector. A query makes no cycle; at the
 #: default of 700 the collector would run every few wake-ups and find nothing.
@@ -33,12 +37,16 @@ def title(name: str) -> None:
 class Child:
     """A child process's own side: signals and the line to the supervisor.
 
-    `on_stop()` is called for each SIGTERM, and when the supervisor is gone.
+    `on_drain()` is called for DRAIN, for SIGTERM, and when the supervisor is gone, and may be
+    called again; `on_end()` for END.
     """
 
-    def __init__(self, loop: Loop, line: socket.socket, on_stop: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: Loop, line: socket.socket, on_drain: Callable[[], None], on_end: Callable[[], None]
+    ) -> None:
         self._line = line
-        self._on_stop = on_stop
+        self._on_drain = on_drain
+        self._on_end = on_end
         # The terminal's Ctrl-C goes to the whole group; what it means is the supervisor's to say.
         for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(ignored, signal.SIG_IGN)
@@ -59,23 +67,20 @@ class Child:
             log.warning("the supervisor does not listen: %s", error.strerror)
 
     def _terminated(self, _handle: Any, _signum: int) -> None:
-        self._on_stop()
+        self._on_drain()
 
     def _heard(self, _handle: Any, _events: int | None, _error: int | None) -> None:
         try:
-            if self._line.recv(16):
-                return
+            words = self._line.recv(16)
         except BlockingIOError:
             return
-        except OSError as error:
-            log.debug("line to the supervisor: %s", error.strerror)
-        self._poll.close()
-        log.warning("the supervisor is gone")
-        self._on_stop()
-
-    def close(self) -> None:
-        """Give the handles back."""
-        for handle in (self._term, self._poll):
-            if not handle.closed:
-                handle.close()
-        self._line.close()
+        except OSError:
+            words = b""
+        if END in words:
+            self._on_end()
+        elif words:
+            self._on_drain()
+        else:
+            self._poll.close()
+            log.warning("the supervisor is gone")
+            self._on_drain()

@@ -20,8 +20,8 @@ TIMEOUT_MAX = 86_400_000
 #: bytes below 0x20 and 0x7f let a caller write header lines of his own; a lone surrogate
 #: stands for a byte that was no UTF-8.
 _FORBIDDEN = r"\x00-\x1f\x7f\ud800-\udfff"
-_URL = re.compile(r"(https?://)(?:[^/?#@]*@)?([^/?#@]+)(?:[/?#].*)?", re.I)
-_USERINFO = re.compile(r"//[^/?#]*@")
+_URL = re.compile(r"(https?://)(?:[^/?#@]*@)?([^/?#@:][^/?#@]*)(?:[/?#].*)?", re.I)
+_USERINFO = re.compile(r"^(https?://)[^/?#]*@", re.I)
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _METHOD = re.compile(_TOKEN)
 _HEADER = re.compile(rf"({_TOKEN})(?::[^{_FORBIDDEN}]*|;)")
@@ -88,7 +88,7 @@ def _hdr(value: Any) -> list[str] | None:
     if value is None:
         return None
     if type(value) is not list:
-        raise _wrong("hdr", value, 'a list of "Name: value" strings would be right')
+        raise BadRequest(f'hdr: a {type(value).__name__} is wrong: a list of "Name: value" strings would be right')
     for line in value:
         match = _HEADER.fullmatch(line) if type(line) is str else None
         if match is None:
@@ -100,7 +100,10 @@ def _hdr(value: Any) -> list[str] | None:
 
 def _name_of(line: Any) -> str:
     """What of a header may be repeated in an error: its name, since the value may be a secret."""
-    return repr(line.partition(":")[0][:40]) if isinstance(line, str) else f"an item of type {type(line).__name__}"
+    if not isinstance(line, str):
+        return f"an item of type {type(line).__name__}"
+    name, colon, _ = line.partition(":")
+    return repr(name[:40]) if colon else "an item without a colon"
 
 
 def _body(value: Any) -> bytes | str | None:
@@ -151,7 +154,8 @@ def parse(params: Any) -> Query:
     if type(url) is not str or not url.isprintable() or " " in url or len(url) > URL_MAX:
         raise _bad_url(url)
     # A regular expression for each URL took a fifth of all that the front does for a query.
-    origin = _ORIGINS.get(url[: url.find("/", 8)]) or _origin(url)
+    end = url.find("/", 8)
+    origin = (_ORIGINS.get(url[:end]) if end > 0 else None) or _origin(url)
     if len(params) == 1:
         return (url, origin, "", 1, _NIL, None, None, None, b"")
     options = params[1]
@@ -218,4 +222,4 @@ def _unknown(name: Any) -> BadRequest:
 
 def redacted(url: str) -> str:
     """The URL without user-info, for logs and for other people's eyes."""
-    return _USERINFO.sub("//", url, count=1)
+    return _USERINFO.sub(r"\1", url)

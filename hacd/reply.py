@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+#: what may surround a value; Latin-1 has more that Python would strip
+_BLANK = " \t\r"
+
 
 class Reply:
     """The end of a query: a reply, an error or a timeout. `ok` says which; any HTTP status is `ok`.
@@ -140,9 +143,9 @@ def parse_headers(head: bytes) -> list[tuple[str, str]]:
         if line[:1] in (" ", "\t") and headers:
             # A folded line, of the old kind, goes on with the value before it.
             name, value = headers[-1]
-            headers[-1] = (name, f"{value} {line.strip()}")
+            headers[-1] = (name, f"{value} {line.strip(_BLANK)}")
             continue
         name, colon, value = line.partition(":")
         if colon:
-            headers.append((name.strip(), value.strip()))
+            headers.append((name.strip(_BLANK), value.strip(_BLANK)))
     return headers

@@ -20,7 +20,7 @@ REQUEST, RESPONSE, NOTIFICATION = 0, 1, 2
 CHUNK = 65536
 
 #: items that an array or a map of a caller may have. msgpack reserves an array's memory
-#: from its header alone, at each level of nesting: 4096 items at 512 levels are 16 MiB.
+#: from its header alone, at each level of nesting, of which it allows a thousand: that is 32 MiB.
 MAX_ITEMS = 4096
 
 MSGID_MAX = 2**32 - 1
@@ -30,6 +30,10 @@ HEAD = 8
 
 #: Packs one value. Text that came in as bytes which are no UTF-8 goes out as it came.
 pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True, unicode_errors="surrogateescape").pack
+
+
+def _no_ext(code: int, _data: bytes) -> Any:
+    raise ValueError(f"ext type {code} is none of hacd's")
 
 
 class Decoder:
@@ -47,6 +51,7 @@ class Decoder:
             raw=not text,
             unicode_errors="surrogateescape",
             strict_map_key=False,
+            ext_hook=_no_ext,
             max_buffer_size=max_frame + 2 * CHUNK,
             max_array_len=items,
             max_map_len=items,
@@ -69,11 +74,12 @@ class Decoder:
             for message in unpacker:
                 begin, end = end, tell()
                 if end - begin > self._max_frame:
-                    self._end = begin
+                    # Longer than a chunk, so it began in an earlier one.
+                    self._head += bytes(chunk[: HEAD - len(self._head)])
                     raise self._too_large()
                 messages.append(message)
         except (ValueError, TypeError, msgpack.UnpackException) as error:
-            raise ProtocolError(f"not MessagePack: {error or type(error).__name__}") from None
+            raise ProtocolError(f"not MessagePack: {str(error) or type(error).__name__}") from None
         self._end = end
         self.fed += len(chunk)
         if self.fed != end:
@@ -110,9 +116,9 @@ def msgid_of(head: bytes) -> int | None:
 def unpack(data: bytes, text: bool = True) -> Any:
     """The one value in `data`, which this program packed itself. Raises ProtocolError."""
     try:
-        return msgpack.unpackb(data, raw=not text, strict_map_key=False)
+        return msgpack.unpackb(data, raw=not text, strict_map_key=False, unicode_errors="surrogateescape")
     except (ValueError, msgpack.UnpackException) as error:
-        raise ProtocolError(f"not MessagePack: {error or type(error).__name__}") from None
+        raise ProtocolError(f"not MessagePack: {str(error) or type(error).__name__}") from None
 
 
 def request(msgid: int, method: str, params: list[Any]) -> bytes:

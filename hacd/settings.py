@@ -10,6 +10,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -58,7 +59,7 @@ class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _meta(
             'Path of the Unix socket that callers dial. "": /run/hacd/hacd.sock for root, '
             "else $XDG_RUNTIME_DIR/hacd/hacd.sock.",
-            max_length=100,
+            max_length=99,
         ),
     ] = ""
     socket_mode: Annotated[str, _meta("Permissions of that socket, in octal.", pattern="^0?[0-7]{3}$")] = "0660"
@@ -103,7 +104,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_body: Annotated[
         int,
         _meta(
-            "Bytes of a reply's body, after decompression; a longer one ends with code 63.",
+            "Bytes of a reply's body; a longer one ends with code 63.",
             "bytes",
             ge=1,
             le=1024 * MIB,
@@ -125,8 +126,23 @@ SECTIONS: dict[str, type[Struct]] = {
     "limits": Limits,
 }
 
+LOOPS = ("pyuv", "uvloop")
+
 #: variables of the environment that start with HACD_ and are no settings
 _NOT_SETTINGS = ("HACD_SOCKET", "HACD_LOOP")
+
+
+def loop_name(environ: Mapping[str, str]) -> str:
+    """The loop to use: the one that HACD_LOOP names, else pyuv where it is installed. Raises SettingsError."""
+    wanted = environ.get("HACD_LOOP", "")
+    if wanted and wanted not in LOOPS:
+        raise SettingsError(f"HACD_LOOP: {wanted!r} is wrong: pyuv or uvloop would be right")
+    installed = [name for name in LOOPS if find_spec(name)]
+    if not installed or (wanted and wanted not in installed):
+        raise SettingsError(
+            f"HACD_LOOP: {wanted or 'neither pyuv nor uvloop'} is not installed; `make install` does that"
+        )
+    return wanted or installed[0]
 
 
 def load(
@@ -136,10 +152,12 @@ def load(
 
     Raises SettingsError; its message names the place, the setting, and what would be right.
     """
+    environ = os.environ if environ is None else environ
+    loop_name(environ)
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     if path is not None:
         _merge_file(values, path)
-    for name, text in sorted((os.environ if environ is None else environ).items()):
+    for name, text in sorted(environ.items()):
         if name.startswith("HACD_") and name not in _NOT_SETTINGS:
             section, _, setting = name.removeprefix("HACD_").lower().partition("__")
             _put(values, name, section, setting, text)
@@ -165,6 +183,8 @@ def _merge_file(values: dict[str, dict[str, Any]], path: str) -> None:
         raise SettingsError(f"{path}: byte {error.start} is not UTF-8; TOML is") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets by the thousand
+        raise SettingsError(f"{path}: cannot be read: {error}") from None
     for section, members in tables.items():
         if section not in SECTIONS:
             raise SettingsError(f"{path}: [{section}]: no such section{_nearest(section, SECTIONS)}")

@@ -95,6 +95,11 @@ def test_query_many_refuses_other_forms(client: Client, item: tuple[Any, ...]) -
         list(client.query_many([item]))
 
 
+def test_query_many_waits_for_replies(client: Client) -> None:
+    with pytest.raises(TypeError, match="suspend=0: use send"):
+        list(client.query_many([("http://x/", {"suspend": 0})]))
+
+
 def test_query_many_goes_on_past_a_refused_one(client: Client, nginx: Nginx) -> None:
     replies = sorted(client.query_many([nginx.url, "ftp://x/", nginx.url]), key=lambda reply: reply.index or 0)
     assert [(reply.ok, reply.code) for reply in replies] == [(1, 0), (0, -1), (1, 0)]
@@ -290,6 +295,33 @@ def test_async_errors(daemon: Daemon, nginx: Nginx) -> None:
         return (await client.query(nginx.url)).ok
 
     assert run(daemon, work) == 1
+
+
+def test_async_frame_over_max_frame(daemon: Daemon, nginx: Nginx) -> None:
+    async def work(client: AsyncClient) -> int:
+        for _ in range(5):
+            with pytest.raises(Refused, match="too_large"):
+                await client.query(nginx.url, body=bytes(17 * 1024 * 1024))
+        return (await client.query(nginx.url)).ok
+
+    assert run(daemon, work) == 1
+
+
+def test_async_handler_that_raises_harms_nobody_else(daemon: Daemon, nginx: Nginx) -> None:
+    async def work(client: AsyncClient) -> tuple[int, list[str]]:
+        said: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: said.append(context["message"]))
+
+        @client.route("BAD")
+        def bad(_reply: Reply) -> None:
+            raise ZeroDivisionError
+
+        await client.send(nginx.url, "BAD")
+        while not said:
+            await asyncio.sleep(0)
+        return (await client.query(nginx.url)).ok, said
+
+    assert run(daemon, work) == (1, ["handler of route 'BAD' raised"])
 
 
 def test_async_connection_lost_and_dialled_again(

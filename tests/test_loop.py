@@ -241,7 +241,7 @@ def test_the_loop_is_chosen_by_the_environment() -> None:
 
     assert chosen("pyuv").stdout.split()[0] == "pyuv"
     assert chosen("uvloop").stdout.split() == ["uvloop", "hacd.loop.fallback"]
-    assert "there is no such loop; pyuv or uvloop would be right" in chosen("libev").stderr
+    assert "'libev' is wrong: pyuv or uvloop would be right" in chosen("libev").stderr
 
 
 def test_a_daemon_on_the_fallback(start_daemon: StartDaemon, nginx: Nginx, nobody: str) -> None:

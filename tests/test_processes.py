@@ -71,6 +71,69 @@ def test_a_signal_drains_and_stops(start_daemon: StartDaemon, start_origin: Star
     assert daemon.terminate() == 0
 
 
+def test_sigterm_to_all_processes_at_once_drains_too(
+    start_daemon: StartDaemon, start_origin: StartOrigin, nginx: Nginx
+) -> None:
+    """As `systemctl stop` does without KillMode=mixed, and a terminal that is closed."""
+    origin = hanging(start_origin)
+    daemon = start_daemon(workers=2)
+    with Wire(daemon.socket) as wire:
+        wire.send(*([0, msgid, "query", [origin.url]] for msgid in range(80)))
+        wait_for("the queries to be in flight", lambda: len(origin.heads) == 80)
+        for process in [*daemon.children(), psutil.Process(daemon.process.pid)]:
+            process.terminate()
+        wait_for("the drain", lambda: "stopping: 80 in flight" in daemon.log)
+        origin.release.set()
+        assert {wire.receive()[3]["ok"] for _ in range(80)} == {1}
+    assert daemon.terminate() == 0
+
+
+def test_sigterm_to_a_worker_loses_nothing(start_daemon: StartDaemon, start_origin: StartOrigin, nginx: Nginx) -> None:
+    """It finishes what it has, takes no more, and is replaced."""
+    origin = hanging(start_origin)
+    daemon = start_daemon(workers=1)
+    with Wire(daemon.socket) as wire:
+        wire.send(*([0, msgid, "query", [origin.url]] for msgid in range(10)))
+        wait_for("the queries to be in flight", lambda: len(origin.heads) == 10)
+        leaving = daemon.pid("worker 1")
+        os.kill(leaving, signal.SIGTERM)
+        wire.send([0, 99, "query", [nginx.url, {"timeout": 20_000}]])  # waits for the next worker
+        origin.release.set()
+        replies = [wire.receive() for _ in range(11)]
+        assert {reply[3]["ok"] for reply in replies} == {1}
+        wait_for("the next worker", lambda: daemon.pid("worker 1") != leaving)
+    assert "lost" not in daemon.log
+
+
+def test_sigterm_to_the_front_alone_replaces_it(start_daemon: StartDaemon, nginx: Nginx) -> None:
+    daemon = start_daemon()
+    front = daemon.pid("front")
+    os.kill(front, signal.SIGTERM)
+    wait_for("a new front", lambda: daemon.pid("front") != front)
+    with daemon.client() as client:
+        assert client.query(nginx.url).ok == 1
+
+
+def test_signals_while_it_starts(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """SIGTERM at any moment of the start ends it, and leaves nobody behind."""
+    for number in range(12):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        daemon = Daemon(directory)
+        wait_for("some life", lambda d=daemon, n=number: len(d.log) > 40 * n or d.process.poll() is not None)  # type: ignore[misc]
+        daemon.process.terminate()
+        assert daemon.process.wait(20) in (0, -signal.SIGTERM)
+        group = [p for p in psutil.process_iter() if str(directory) in " ".join(_words(p))]
+        assert group == []
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
 def test_second_signal_ends_at_once(start_daemon: StartDaemon, start_origin: StartOrigin) -> None:
     origin = hanging(start_origin)
     daemon = start_daemon(drain_timeout=60_000)
@@ -226,6 +289,15 @@ def test_a_file_in_the_way_is_not_taken_away(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "no directory" in refuses_to_run("--socket", str(tmp_path / "file" / "hacd.sock"))
+
+
+def test_a_path_that_is_too_long() -> None:
+    assert "at most 99 bytes" in refuses_to_run("--socket", f"/tmp/{'é' * 48}")
+
+
+def test_a_loop_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HACD_LOOP", "libev")
+    assert "HACD_LOOP: 'libev' is wrong: pyuv or uvloop would be right" in refuses_to_run()
 
 
 def test_worker_that_cannot_live_is_started_later_each_time(start_daemon: StartDaemon, nginx: Nginx) -> None:

@@ -72,7 +72,7 @@ class _Multi:
             raise BenchError("bare CurlMulti: socket_action failed")
         if wait > 0:
             self._timer.start(_nothing, wait / 1000, 0)
-        self._sockets.turn += 1  # without that, no watch would be left running between two queries
+        self._sockets.wait_begins()  # without that, no watch would be left running between two queries
 
     def _drain(self) -> None:
         left = 1

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from typing import TYPE_CHECKING
+
 import click
 
 from hacd.cli import options
+
+if TYPE_CHECKING:
+    from hacd.client.blocking import Client
 
 
 @click.command()
@@ -16,10 +23,18 @@ def run(config: str | None, path: str | None, assignments: tuple[str, ...]) -> N
     from hacd import settings
     from hacd.supervisor import supervisor
 
+    _open_standard_files()
     values = settings.load(config, assignments)
     if path is not None:
         settings.check("--socket: ", "hacd", "socket", path)
     supervisor.main(values, path or values.hacd.socket or settings.default_socket())
+
+
+def _open_standard_files() -> None:
+    """Where one of the first three descriptors is closed, a socket would take its place, and the log go there."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
 @click.command()
@@ -36,27 +51,27 @@ def check(config: str) -> None:
 @options.socket
 def stop(path: str | None) -> None:
     """Drain and stop the daemon; returns when it is gone."""
-    import socket
     import time
 
     from hacd.client.blocking import Client
-    from hacd.client.calls import find_socket
-    from hacd.errors import ConnectionLost
 
-    where = find_socket(path)
-    with Client(where) as client:
+    with Client(path) as client:
+        pid = client.ping()["pid"]
         client.stop()
-        try:
-            while True:  # the front answers while it drains
-                client.ping()
-                time.sleep(0.05)
-        except ConnectionLost:
-            pass
-    while True:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            if probe.connect_ex(where):
-                return
-        time.sleep(0.01)
+        while _still_there(client, pid):
+            time.sleep(0.02)
+
+
+def _still_there(client: Client, pid: int) -> bool:
+    """The front answers while it drains, and after it the supervisor's socket waits for one to come."""
+    from hacd.errors import ConnectionLost, Refused, Unavailable
+
+    try:
+        return bool(client.ping()["pid"] == pid)  # another is another daemon's, at the same path
+    except (ConnectionLost, Refused):
+        return True
+    except Unavailable:
+        return False
 
 
 COMMANDS = (run, check, stop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -28,6 +29,10 @@ EX_SOFTWARE = 70
 EX_TEMPFAIL = 75
 EX_NOPERM = 77
 EX_CONFIG = 78
+CURLE_WRITE_ERROR = 23
+
+#: set by a shell that asks for completions
+COMPLETION = "_HACD_COMPLETE"
 
 _REFUSED = {BUSY: EX_TEMPFAIL, STOPPING: EX_TEMPFAIL, FORBIDDEN: EX_NOPERM, "internal": EX_SOFTWARE}
 
@@ -73,23 +78,42 @@ def exit_code(error: HacdError) -> int:
 
 def main() -> NoReturn:
     """The entry point. No traceback for what is not hacd's own fault."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    if COMPLETION in os.environ:
+        cli.main(prog_name="hacd")
     try:
-        status = cli.main(standalone_mode=False) or 0
+        # Not `cli.main`: it would make an exit code of its own of a reader that has enough.
+        with cli.make_context("hacd", sys.argv[1:]) as context:
+            status = int(cli.invoke(context) or 0)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        status = EX_USAGE
+        return EX_USAGE
     except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        status = _said(f"{context.command_path if context else 'hacd'}: {error.format_message()}", error.exit_code)
+        where = getattr(error, "ctx", None)
+        return _said(f"{where.command_path if where else 'hacd'}: {error.format_message()}", error.exit_code)
     except HacdError as error:
-        status = _said(f"hacd: {error}", exit_code(error))
+        return _said(f"hacd: {error}", exit_code(error))
     except (click.exceptions.Abort, KeyboardInterrupt):
-        status = 130
-    except BrokenPipeError:
-        # Who read has enough. Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 141
-    sys.exit(status)
+        return 128 + signal.SIGINT
+    except OSError as error:
+        return _unwritable(error)
+    return status
+
+
+def _unwritable(error: OSError) -> int:
+    """stdout takes no more. Python would try once more at its end, and complain."""
+    sys.stdout = None
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if isinstance(error, BrokenPipeError):
+        return 128 + signal.SIGPIPE  # who read has enough, which is no error
+    return _said(f"hacd: cannot write: {error.strerror}", CURLE_WRITE_ERROR)
 
 
 def _said(text: str, status: int) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +85,8 @@ def _print(reply: Reply, include: bool, output: str | None, as_json: bool, fail:
 
 def _write(data: bytes, output: str | None) -> None:
     if output is None:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return

@@ -10,7 +10,7 @@ from typing import Any
 
 from hacd import rpc
 from hacd.client import calls
-from hacd.errors import HacdError, Refused, from_wire
+from hacd.errors import TOO_LARGE, HacdError, Refused, from_wire
 from hacd.reply import Reply
 
 #: takes the reply of an unsuspended query
@@ -65,9 +65,12 @@ class _Protocol(asyncio.Protocol):
             self._on_reply(Reply(message[2][0]))
             return
         msgid, error, result = calls.ended(message)
+        refusal = None if error is None else from_wire(error)
+        if refusal is not None and refusal.code == TOO_LARGE:
+            self.lost = calls.lost(self.path, "a frame was too large")  # the daemon hears no more of it
         end = self.ends.pop(msgid, None)
         if end is not None:
-            end(None if error is None else from_wire(error), result)
+            end(refusal, result)
 
     def cancel(self, msgid: int) -> None:
         """Nobody waits for that call any more: if it is a query, the daemon calls it off."""
@@ -124,8 +127,7 @@ class AsyncClient:
 
     async def query(self, url: str, route: str = "", **options: Any) -> Reply:
         """Send a query and wait for its reply, error or timeout. Options as for `Client.query`."""
-        if options.get("suspend") == 0:
-            raise TypeError("suspend=0: use send(), which does not wait")
+        calls.waits(options)
         return Reply(await self.call("query", [url, calls.options(route, options)]))
 
     async def send(self, url: str, route: str = "", **options: Any) -> str:
@@ -234,7 +236,13 @@ class AsyncClient:
         handler = self._handlers.get(reply.route)
         if handler is None:
             return
-        running = handler(reply)
+        try:
+            running = handler(reply)
+        except Exception as error:  # noqa: BLE001
+            # The handler's own fault, and no reason to end the calls that share this connection.
+            context = {"message": f"handler of route {reply.route!r} raised", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+            return
         if running is not None:
             task = asyncio.ensure_future(running)
             self._tasks.add(task)

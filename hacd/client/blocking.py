@@ -16,7 +16,7 @@ from typing import Any
 
 from hacd import rpc
 from hacd.client import calls
-from hacd.errors import ConnectionLost, HacdError, ProtocolError, Refused, from_wire
+from hacd.errors import TOO_LARGE, ConnectionLost, HacdError, ProtocolError, Refused, from_wire
 from hacd.reply import Reply
 
 
@@ -128,8 +128,7 @@ class Client:
         `options`: `timeout` (ms), `method`, `hdr` (list of "Name: value"), `body`, `xdata`, and
         the other keys of `$http_req`.
         """
-        if options.get("suspend") == 0:
-            raise TypeError("suspend=0: use send(), which does not wait")
+        calls.waits(options)
         return Reply(self.call("query", [url, calls.options(route, options)]))
 
     def send(self, url: str, route: str = "", **options: Any) -> str:
@@ -199,7 +198,10 @@ class Client:
         if call.failure is not None:
             raise call.failure
         if call.error is not None:
-            raise from_wire(call.error)
+            refusal = from_wire(call.error)
+            if refusal.code == TOO_LARGE:
+                self._leave(connection)
+            raise refusal
         return call.result
 
     def _dial(self) -> _Connection:
@@ -213,10 +215,14 @@ class Client:
                 self._connection = _Connection(calls.find_socket(self._path))
             return self._connection
 
-    def _drop(self, connection: _Connection) -> None:
+    def _leave(self, connection: _Connection) -> None:
+        """The daemon hears no more of this connection: the next call dials. Who waits on it still gets his reply."""
         with self._turn:
             if self._connection is connection:
                 self._connection = None
+
+    def _drop(self, connection: _Connection) -> None:
+        self._leave(connection)
         connection.close()
 
     def _wait(self, connection: _Connection, call: _Call) -> None:

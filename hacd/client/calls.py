@@ -56,6 +56,12 @@ def options(route: str, given: dict[str, Any]) -> dict[str, Any]:
     return {"route": route, **given} if route else given
 
 
+def waits(given: dict[str, Any]) -> None:
+    """Raise TypeError for a query whose reply would not come as its response."""
+    if given.get("suspend") == 0:
+        raise TypeError("suspend=0: use send(), which does not wait")
+
+
 def params(item: Item) -> list[Any]:
     """The params of `query` for one item of `query_many`. Raises TypeError for anything else."""
     if isinstance(item, str):
@@ -67,6 +73,7 @@ def params(item: Item) -> list[Any]:
     given = rest.pop(0) if rest else {}
     if not isinstance(url, str) or not isinstance(given, dict) or rest:
         raise TypeError(f"{item!r}: a URL, (URL, route), (URL, options) or (URL, route, options) would be right")
+    waits(given)
     return [url, options(route, given)]
 
 

@@ -18,7 +18,7 @@ from hacd.front.dispatch import Dispatch
 from hacd.front.sessions import Session
 from hacd.front.statistics import Statistics
 from hacd.front.transactions import Transaction, Transactions, round_down
-from hacd.front.workers import HELLO, WorkerLink
+from hacd.front.workers import BYE, HELLO, WorkerLink
 from hacd.loop import Loop, Timer
 from hacd.outcome import ABORTED, RECV_ERROR, TIMED_OUT, failure
 from hacd.query import Query, redacted
@@ -194,9 +194,15 @@ class Front:
         link.channel.start()
 
     def _word(self, link: WorkerLink, name: str, value: Any) -> None:
-        if name != HELLO:
+        if name == HELLO:
+            self._hello(link, value)
+        elif name == BYE:
+            self._dispatch.remove(link)
+            link.goodbye()
+        else:
             log.error("worker %d [%d] said %r, which is no word of its", link.number, link.pid, name)
-            return
+
+    def _hello(self, link: WorkerLink, value: dict[str, int]) -> None:
         link.number, link.pid = value["number"], value["pid"]
         self._dispatch.add(link)
         log.info("worker %d [%d] is there", link.number, link.pid)
@@ -211,7 +217,7 @@ class Front:
         self.workers.discard(link)
         self._dispatch.remove(link)
         held = list(link.transactions)
-        if not self.stopping or held:
+        if held or not (self.stopping or link.leaving):
             log.warning("worker %d [%d] lost (%s) with %d in flight", link.number, link.pid, why, len(held))
         for transaction in held:
             log.debug("worker lost: %s", redacted(transaction.url))
@@ -246,7 +252,7 @@ class Front:
     def figures(self) -> dict[str, Any]:
         """For `stats`."""
         in_flight = self.transactions.live
-        workers = sorted((link.as_map() for link in self._dispatch.workers), key=lambda row: int(row["worker"]))
+        workers = sorted((link.as_map() for link in self.workers if link.number), key=lambda row: int(row["worker"]))
         figures: dict[str, Any] = self.statistics.as_map()
         figures |= {"in_flight": in_flight, "suspended": in_flight - self._unsuspended, "clients": len(self.sessions)}
         return figures | {"workers": workers, "uptime_ms": self.uptime(), "stopping": self.stopping}

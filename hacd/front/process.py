@@ -19,6 +19,9 @@ from hacd.settings import Settings
 #: bytes that an outcome has beside its body: header block, URL, error text
 OUTCOME_ROOM = 16 * 1024 * 1024
 
+#: seconds between two looks at whether all has drained
+DRAIN_WATCH = 0.01
+
 #: seconds that callers get to take their last outcomes, once the time to drain is over
 LAST_READS = 0.5
 
@@ -31,12 +34,13 @@ class FrontProcess:
         self._loop = Loop()
         self._flusher = Flusher(self._loop)
         self.front = Front(self._loop, settings)
-        self._child = process.Child(self._loop, line, self._stop)
+        self._child = process.Child(self._loop, line, self._drain, self._end)
         self.front.on_stop_asked = lambda: self._child.say(process.STOP)
         self.front.on_workers_ready = lambda: self._child.say(process.READY)
         self._public = Listener(self._loop, public, self._caller)
         self._internal = Listener(self._loop, internal, self._worker)
         self._deadline = Timer(self._loop)
+        self._watch = Timer(self._loop)
         self._flusher.start()
 
     def run(self) -> None:
@@ -65,26 +69,27 @@ class FrontProcess:
 
     # -- the end
 
-    def _stop(self) -> None:
-        """The first time: drain. Once more: end now."""
+    def _drain(self) -> None:
+        """Take no more queries; end when those in flight have, or when `drain_timeout` is over."""
         if self.front.stopping:
-            self._end(None)
             return
         self.front.stopping = True
         timeout = self._settings.hacd.drain_timeout
         log.info("stopping: %d in flight have %d ms to end", self.front.transactions.live, timeout)
-        self._deadline.start(self._end, timeout / 1000, 0)
-        self._drained = Timer(self._loop)
-        self._drained.start(self._watch, 0, 0.01)
+        self._deadline.start(lambda _timer: self._end(), timeout / 1000, 0)
+        self._watch.start(self._stop_if_drained, 0, DRAIN_WATCH)
 
-    def _watch(self, _timer: Any) -> None:
+    def _stop_if_drained(self, _timer: Any) -> None:
         if self.front.drained():
             self._loop.stop()
 
-    def _end(self, _timer: Any) -> None:
+    def _end(self) -> None:
+        """Every transaction ends now; its caller gets a moment to read that."""
+        self.front.stopping = True
         self.front.end_all()
         self._flusher.flush()
         self._deadline.start(lambda _timer: self._loop.stop(), LAST_READS, 0)
+        self._watch.start(self._stop_if_drained, 0, DRAIN_WATCH)
 
 
 def _refuse(sock: socket.socket, refusal: Refused) -> None:

@@ -164,10 +164,10 @@ class Session:
     def _closed(self, why: str) -> None:
         if why.startswith("does not read"):
             log.warning("caller uid %d pid %d %s; connection cut", self.peer.uid, self.peer.pid, why)
+        self.front.forget(self)
         self._abandon("its caller went away")
 
     def _abandon(self, why: str) -> None:
         """Nobody waits for this session's suspended queries any more; unsuspended ones go on."""
-        self.front.forget(self)
         for transaction in [waiting for key, waiting in self.transactions.items() if key >= 0]:
             self.front.abort(transaction, ABORTED, f"cancelled: {why}")

@@ -1,6 +1,6 @@
 """The hash of suspended transactions.
 
-Law: a transaction is resumed exactly once. `take` gives it out of the hash; whatever comes
+Law: a transaction is resumed exactly once. `release` takes it out of the hash; whatever comes
 later for that id, or for an older holder of its slot, finds nothing. No socket and no clock here.
 
 `hash_size` slots are made at start, each with a record that serves one transaction after the

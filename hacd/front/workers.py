@@ -1,6 +1,6 @@
 """A worker as the front sees it: a channel that takes jobs and brings outcomes.
 
-To a worker: `[id, url, timeout, hdr, body, shape, started]` is a job, `[id]` cancels one.
+To a worker: `[id, url, timeout, hdr, body, shape, started]` is a job, `[id]` cancels one, `[0]` says goodbye.
 From a worker: `[id, code, outcome]`; with id 0 it is a word of the worker's own, `[0, name, value]`.
 """
 
@@ -17,7 +17,8 @@ from hacd.front.transactions import Transaction
 from hacd.loop import Loop
 from hacd.rpc import Decoder, pack
 
-HELLO = "hello"
+# words: a worker's HELLO makes it take jobs; its BYE that it gets no more, which BYE back confirms
+HELLO, BYE = "hello", "bye"
 
 #: Jobs that a stuck worker has not read may gather up to here; then it is cut off as if it had died.
 MAX_UNSENT = 1 << 30
@@ -35,6 +36,7 @@ class WorkerLink:
         on_outcomes: Callable[[WorkerLink, list[Any]], None],
     ) -> None:
         self.number = 0
+        self.leaving = False  # it finishes what it has, and ends
         self.pid = 0
         self.transactions: set[Transaction] = set()
         self._on_outcomes = on_outcomes
@@ -56,6 +58,11 @@ class WorkerLink:
     def cancel(self, transaction: Transaction) -> None:
         """The outcome of that job is of no use any more."""
         self.channel.send(pack((transaction.id,)))
+
+    def goodbye(self) -> None:
+        """No job follows: what the worker has, it finishes, and then it ends."""
+        self.leaving = True
+        self.channel.send(pack((0,)))
 
     def _messages(self, messages: list[Any]) -> None:
         self._on_outcomes(self, messages)

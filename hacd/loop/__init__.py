@@ -14,26 +14,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from hacd.settings import loop_name
+
 __all__ = ["ERROR", "NAME", "READABLE", "WRITABLE", "Loop", "Poll", "Prepare", "Signal", "Timer"]
 
 READABLE, WRITABLE, ERROR = 1, 2, 4
 
 
-def _choose() -> str:
-    """HACD_LOOP names the loop; without it, pyuv if it is there."""
-    wanted = os.environ.get("HACD_LOOP", "")
-    if wanted in ("pyuv", "uvloop"):
-        return wanted
-    if wanted:
-        raise ImportError(f"HACD_LOOP={wanted}: there is no such loop; pyuv or uvloop would be right")
-    try:
-        import pyuv  # noqa: F401
-    except ImportError:
-        return "uvloop"
-    return "pyuv"
-
-
-NAME = _choose()
+NAME = loop_name(os.environ)
 
 if TYPE_CHECKING or NAME == "pyuv":
     from hacd.loop.uv import Loop, Poll, Prepare, Signal, Timer

@@ -2,7 +2,7 @@
 
     STARTING --ready--> RUNNING --died--> BACKOFF --due--> STARTING
         |                  |
-        +------died--------+--stop--> STOPPING --died--> ENDED
+        +------died--------+--stop--> STOPPING --died--> ENDED <--stop-- BACKOFF
 
 A child that dies soon after its start is restarted later each time, up to BACKOFF_MAX; one
 that has run for STEADY seconds starts again with no delay but the first.
@@ -81,6 +81,10 @@ class Child:
         if now - self.started >= STEADY:
             self._delay = BACKOFF_FIRST
         self.transition(State.BACKOFF)
+        self.put_off(now)
+
+    def put_off(self, now: float) -> None:
+        """It is in BACKOFF, and is not to be started before some time has passed: each time more."""
         self.due = now + self._delay
         self._delay = min(2 * self._delay, BACKOFF_MAX)
 

@@ -13,6 +13,16 @@ BACKLOG = 4096
 #: what the workers dial has the public socket's path and this
 INTERNAL = ".workers"
 
+#: bytes of a socket's path, as Linux has it
+PATH_MAX = 107
+
+
+def check(path: str) -> None:
+    """Raise SettingsError if there is no room in a socket's address for this path, and INTERNAL after it."""
+    most = PATH_MAX - len(INTERNAL)
+    if len(os.fsencode(path)) > most:
+        raise SettingsError(f"socket {path}: the path is too long: at most {most} bytes would be right")
+
 
 def bind(path: str, mode: int) -> socket.socket:
     """Listen on `path` with these permissions. Raises SettingsError with what is in the way."""

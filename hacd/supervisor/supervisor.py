@@ -22,8 +22,9 @@ from hacd.settings import Settings
 from hacd.supervisor import sockets
 from hacd.supervisor.children import Child, State
 
-#: what children write on their line (`hacd.process` has the other end)
+# What is said on a child's line; `hacd.process` has the other end.
 READY, STOP = ord("R"), ord("S")
+DRAIN, END = b"D", b"E"
 
 #: seconds that a worker gets to end, and a front beyond its drain, before SIGKILL
 GRACE = 3.0
@@ -39,7 +40,7 @@ class Supervisor:
         self._path = path
         self._internal_path = path + sockets.INTERNAL
         self._selector = selectors.DefaultSelector()
-        self._lines: dict[int, tuple[Child, socket.socket]] = {}
+        self._lines: dict[Child, socket.socket] = {}
         self._signals: list[int] = []
         self._stops = 0
         self._kill_at: float | None = None
@@ -50,9 +51,13 @@ class Supervisor:
 
     def run(self) -> None:
         """Serve until told to stop. Raises SettingsError where the socket cannot be had."""
-        self._public = sockets.bind(self._path, int(self._settings.hacd.socket_mode, 8))
+        sockets.check(self._path)
+        bound: list[str] = []
         try:
+            self._public = sockets.bind(self._path, int(self._settings.hacd.socket_mode, 8))
+            bound.append(self._path)
             self._internal = sockets.bind(self._internal_path, 0o600)
+            bound.append(self._internal_path)
             self._take_signals()
             log.info("hacd starts: %d workers, socket %s", len(self.workers), self._path)
             while not self._ended():
@@ -64,8 +69,8 @@ class Supervisor:
             # All is over but the interpreter's own end, which would give signals their defaults back.
             for signum in SIGNALS:
                 signal.signal(signum, signal.SIG_IGN)
-            sockets.remove(self._path)
-            sockets.remove(self._internal_path)
+            for path in bound:
+                sockets.remove(path)
         log.info("hacd ends")
 
     @property
@@ -98,16 +103,15 @@ class Supervisor:
             if key.fileobj is self._wake_in:
                 self._wake_in.recv(4096)
             else:
-                self._hear(key.fd)
+                self._hear(key.data)
 
-    def _hear(self, fd: int) -> None:
-        _, line = self._lines[fd]
+    def _hear(self, child: Child) -> None:
         try:
-            words = line.recv(64)
+            words = self._lines[child].recv(64)
         except OSError:
             words = b""
         if not words:
-            self._hang_up(fd)
+            self._hang_up(child)
         if READY in words:
             self.front.ready()
             self._say_ready()
@@ -120,10 +124,11 @@ class Supervisor:
             self._ready_said = True
             log.info("ready")
 
-    def _hang_up(self, fd: int) -> None:
-        _, line = self._lines.pop(fd)
-        self._selector.unregister(line)
-        line.close()
+    def _hang_up(self, child: Child) -> None:
+        line = self._lines.pop(child, None)
+        if line is not None:
+            self._selector.unregister(line)
+            line.close()
 
     def _handle_signals(self) -> None:
         signals, self._signals = self._signals, []
@@ -143,10 +148,18 @@ class Supervisor:
                 self._spawn(child)
 
     def _spawn(self, child: Child) -> None:
+        self._hang_up(child)  # of its predecessor
         ours, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            log.error("%s cannot be started: %s", child.name, error.strerror)
+            ours.close()
+            theirs.close()
+            child.put_off(time.monotonic())
+            return
         if pid == 0:
             ours.close()
             self._become(child, theirs)
@@ -155,8 +168,8 @@ class Supervisor:
         child.spawned(pid, time.monotonic())
         if child.number:
             child.ready()
-        self._lines[ours.fileno()] = (child, ours)
-        self._selector.register(ours, selectors.EVENT_READ)
+        self._lines[child] = ours
+        self._selector.register(ours, selectors.EVENT_READ, child)
         log.debug("%s started [%d]", child.name, pid)
 
     def _become(self, child: Child, line: socket.socket) -> None:
@@ -167,7 +180,7 @@ class Supervisor:
             for signum in SIGNALS:
                 signal.signal(signum, signal.SIG_DFL)
             self._selector.close()
-            for _, other in self._lines.values():
+            for other in self._lines.values():
                 other.close()
             self._wake_in.close()
             self._wake_out.close()
@@ -205,8 +218,8 @@ class Supervisor:
 
     def _reaped(self, child: Child, pid: int, status: int) -> None:
         child.died(time.monotonic())
-        level = log.debug if child.state is State.ENDED else log.warning
-        level("%s [%d] %s", child.name, pid, _how(status))
+        say = log.debug if child.state is State.ENDED else log.warning if status else log.info
+        say("%s [%d] %s", child.name, pid, _how(status))
         if child is self.front and self._stops:
             self._stop_workers()
 
@@ -218,23 +231,29 @@ class Supervisor:
         if self._stops == 1:
             drain = self._settings.hacd.drain_timeout / 1000
             self._kill_at = time.monotonic() + drain + GRACE
-            self._terminate(self.front)
+            self._tell(self.front, DRAIN)
             if self.front.state is State.ENDED:
                 self._stop_workers()
             return
         for child in self._children:
-            self._terminate(child)
+            self._tell(child, END)
         self._kill_at = time.monotonic() + GRACE
 
     def _stop_workers(self) -> None:
         for child in self.workers:
-            self._terminate(child)
+            self._tell(child, END)
         self._kill_at = time.monotonic() + GRACE
 
-    def _terminate(self, child: Child) -> None:
+    def _tell(self, child: Child, word: bytes) -> None:
+        """Have a child end, this way or that. One that cannot be told is dying already."""
         child.stopping()
-        if child.pid:
-            os.kill(child.pid, signal.SIGTERM)
+        line = self._lines.get(child)
+        if line is None:
+            return
+        try:
+            line.send(word)
+        except OSError as error:
+            log.debug("%s is not told: %s", child.name, error.strerror)
 
     def _kill_late(self) -> None:
         if self._kill_at is None or time.monotonic() < self._kill_at:

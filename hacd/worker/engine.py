@@ -126,7 +126,7 @@ class Engine:
             if wait:
                 break
         self._arm(wait)
-        self._sockets.turn += 1
+        self._sockets.wait_begins()
 
     def _act_on_time(self) -> None:
         """Let curl do what is due: begin what was added, end what takes too long."""

@@ -39,16 +39,41 @@ class WorkerProcess:
         self._loop = Loop()
         self._flusher = Flusher(self._loop)
         self._engine = Engine(self._loop, settings.limits.max_body, self._report)
-        self._child = process.Child(self._loop, line, self._loop.stop)
+        self._child = process.Child(self._loop, line, self._drain, self._loop.stop)
         self._redial = Timer(self._loop)
         self._channel: Channel | None = None
-        self._flusher.start(self._engine.tick)
+        self._leaving = False
+        self._dismissed = False
+        self._flusher.start(self._turn)
 
     def run(self) -> None:
         """Serve until stopped."""
         self._dial(None)
         self._loop.run()
         self._engine.close()
+
+    def _turn(self) -> None:
+        """Once each time before the loop waits."""
+        self._engine.tick()
+        if self._dismissed and not self._engine.in_flight and self._sent():
+            self._loop.stop()
+
+    def _sent(self) -> bool:
+        """The front has all outcomes. One that waits for the flush makes another turn, in which it is sent."""
+        if self._channel is None:
+            return True
+        self._flusher.flush()
+        return not self._channel.unsent
+
+    def _drain(self) -> None:
+        """Finish what is under way, and end. The front is asked to send no more, and answers when it won't."""
+        if self._leaving:
+            return
+        self._leaving = True
+        if self._channel is None:
+            self._loop.stop()
+        else:
+            self._channel.send(pack((0, "bye", None)))
 
     def _dial(self, _timer: Any) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -72,7 +97,10 @@ class WorkerProcess:
         engine = self._engine
         for message in messages:
             if len(message) == 1:
-                engine.cancel(message[0])
+                if message[0]:
+                    engine.cancel(message[0])
+                else:
+                    self._dismissed = True
             else:
                 engine.start(message, now)
 
@@ -87,9 +115,13 @@ class WorkerProcess:
         self._lost(str(error))
 
     def _lost(self, why: str) -> None:
-        log.warning("front lost (%s): %d transfers called off", why, self._engine.in_flight)
+        say = log.warning if self._engine.in_flight else log.debug
+        say("front lost (%s): %d transfers called off", why, self._engine.in_flight)
         self._channel = None
         self._engine.cancel_all()
+        if self._leaving:
+            self._loop.stop()
+            return
         self._redial.start(self._dial, REDIAL, 0)
 
 

@@ -70,11 +70,18 @@ class Sockets:
         self._loop = loop
         self._watches: dict[int, _Watch] = {}
         self._opened = 0
-        self.turn = 0  # counted by the engine: when it goes on, the kernel gets the watches started so far
+        self.turn = 0
         self._lazy = pycurl.version_info()[2] >= TRUSTED_SINCE
         self.act = multi.socket_action
         self.failed = False
         multi.setopt(pycurl.M_SOCKETFUNCTION, self._want)
+
+    def wait_begins(self) -> None:
+        """The loop waits next, and hands the watches that were started so far to the kernel.
+
+        To be called at the end of each turn; without it no watch is ever left running.
+        """
+        self.turn += 1
 
     def open(self, _purpose: int, address: Any) -> socket.socket | int:
         """OPENSOCKETFUNCTION: a socket for curl, which takes its own copy of the descriptor."""

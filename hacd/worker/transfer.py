@@ -132,10 +132,10 @@ class Transfer:
     def outcome(self, code: int, err: str | None) -> tuple[int, bytes]:
         """Code and packed outcome of the transfer, which has ended with that code of curl's."""
         head = b"".join(self._head)
-        # Redirects, interim replies and authentication each bring a block; no header's name has a slash.
-        last = head.rfind(b"\nHTTP/")
-        if last >= 0:
-            head = head[last + 1 :]
+        # Redirects, interim replies and authentication each bring a block, which ends with an empty line.
+        last = max(head.rfind(b"\n\r\nHTTP/") + 3, head.rfind(b"\n\nHTTP/") + 2)
+        if last > 2:
+            head = head[last:]
         line = head[: head.find(b"\n")]
         if not code:
             first = _BEGINS.get(line) or _begin(line)
@@ -191,6 +191,6 @@ def status(line: bytes) -> tuple[int, str, str]:
     """Status, reason phrase and version of a status line; (0, "", "") if it is none."""
     version, _, rest = line.strip().partition(b" ")
     code, _, reason = rest.strip().partition(b" ")
-    if not version.startswith(b"HTTP/") or not code.isdigit():
+    if not version.startswith(b"HTTP/") or not code.isdigit() or len(code) != 3:
         return 0, "", ""
     return int(code), reason.strip().decode("latin-1"), version[5:].decode("latin-1")
