@@ -309,6 +309,7 @@ def test_worker_that_cannot_live_is_started_later_each_time(start_daemon: StartD
         pid = wait_for("a new worker", lambda: (pid := daemon.pid("worker 1")) not in killed and pid)
         killed.add(pid)
         os.kill(pid, signal.SIGKILL)
+        wait_for("its end to be noticed", lambda: daemon.log.count("killed by SIGKILL") == len(killed))
     with daemon.client() as client:
         assert client.query(nginx.url).ok == 1
     assert time.monotonic() - begin >= 0.05 + 0.1 + 0.2 + 0.4

@@ -10,7 +10,7 @@ from typing import Any
 
 from hacd import rpc
 from hacd.client import calls
-from hacd.errors import TOO_LARGE, HacdError, Refused, from_wire
+from hacd.errors import HacdError, Refused, from_wire
 from hacd.reply import Reply
 
 #: takes the reply of an unsuspended query
@@ -65,12 +65,11 @@ class _Protocol(asyncio.Protocol):
             self._on_reply(Reply(message[2][0]))
             return
         msgid, error, result = calls.ended(message)
-        refusal = None if error is None else from_wire(error)
-        if refusal is not None and refusal.code == TOO_LARGE:
-            self.lost = calls.lost(self.path, "a frame was too large")  # the daemon hears no more of it
+        if error is not None and calls.ends_connection(error):
+            self.lost = calls.lost(self.path, "a frame was too large")
         end = self.ends.pop(msgid, None)
         if end is not None:
-            end(refusal, result)
+            end(None if error is None else from_wire(error), result)
 
     def cancel(self, msgid: int) -> None:
         """Nobody waits for that call any more: if it is a query, the daemon calls it off."""

@@ -16,63 +16,8 @@ from typing import Any
 
 from hacd import rpc
 from hacd.client import calls
-from hacd.errors import TOO_LARGE, ConnectionLost, HacdError, ProtocolError, Refused, from_wire
+from hacd.errors import ConnectionLost, HacdError, ProtocolError, Refused, from_wire
 from hacd.reply import Reply
-
-
-class _Connection:
-    """A socket and what it has brought so far."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._sock.connect(path)
-        except OSError as error:
-            self._sock.close()
-            raise calls.unavailable(path, error) from None
-        self._decoder = calls.decoder()
-        self._input = bytearray(rpc.CHUNK)
-        self._view = memoryview(self._input)
-
-    def send(self, data: bytes) -> None:
-        try:
-            self._sock.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            return  # the daemon hung up; reading tells why, or that it went without a word
-        except OSError as error:
-            raise calls.lost(self.path, error.strerror or "write failed") from None
-
-    def hung_up(self) -> bool:
-        """Whether the daemon has gone since the last call."""
-        try:
-            return not self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-
-    def receive(self) -> list[Any]:
-        """At least one message. Raises ConnectionLost."""
-        messages: list[Any] = []
-        while not messages:
-            try:
-                size = self._sock.recv_into(self._input)
-            except OSError as error:
-                raise calls.lost(self.path, error.strerror or "read failed") from None
-            if not size:
-                raise calls.lost(self.path, "connection closed")
-            self._decoder.feed(self._view[:size], messages)
-        return messages
-
-    def close(self) -> None:
-        # A thread that reads wakes up from shutdown, not from close.
-        try:
-            self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return
-        finally:
-            self._sock.close()
 
 
 class _Call:
@@ -87,6 +32,138 @@ class _Call:
         self.failure: HacdError | None = None
 
 
+class _Connection:
+    """A socket that threads share, and the calls that wait on it. `over`: no new call may use it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.over = False
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._sock.connect(path)
+        except OSError as error:
+            self._sock.close()
+            raise calls.unavailable(path, error) from None
+        self._decoder = calls.decoder()
+        self._input = bytearray(rpc.CHUNK)
+        self._view = memoryview(self._input)
+        self._calls: dict[int, _Call] = {}
+        self._turn = threading.Condition()
+        self._reading = False
+        self._sending = threading.Lock()
+
+    # -- bytes
+
+    def send(self, data: bytes) -> None:
+        try:
+            self._sock.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the daemon hung up; reading tells why, or that it went without a word
+        except OSError as error:
+            raise calls.lost(self.path, error.strerror or "write failed") from None
+
+    def receive(self) -> list[Any]:
+        """At least one message. Raises ConnectionLost."""
+        messages: list[Any] = []
+        while not messages:
+            try:
+                size = self._sock.recv_into(self._input)
+            except OSError as error:
+                raise calls.lost(self.path, error.strerror or "read failed") from None
+            if not size:
+                raise calls.lost(self.path, "connection closed")
+            self._decoder.feed(self._view[:size], messages)
+        return messages
+
+    def hung_up(self) -> bool:
+        """Whether the daemon has gone while nobody called."""
+        if self._calls:
+            return False
+        try:
+            return not self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        self.over = True
+        # A thread that reads wakes up from shutdown, not from close.
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return
+        finally:
+            self._sock.close()
+
+    # -- calls
+
+    def call(self, msgid: int, data: bytes) -> _Call | None:
+        """Send a call and wait for its end; None if the connection is over. Raises what ended it meanwhile."""
+        call = _Call()
+        with self._turn:
+            if self.over:
+                return None
+            self._calls[msgid] = call
+        try:
+            with self._sending:
+                self.send(data)
+            self._wait(call)
+        finally:
+            self._leave(msgid, call)
+        if call.failure is not None:
+            raise call.failure
+        return call
+
+    def _leave(self, msgid: int, call: _Call) -> None:
+        """The call is over. The last one of a connection that is over closes it."""
+        with self._turn:
+            del self._calls[msgid]
+            if not call.done or call.failure is not None or calls.ends_connection(call.error):
+                self.over = True
+            last = self.over and not self._calls
+        if last:
+            self.close()
+
+    def _wait(self, call: _Call) -> None:
+        """Until `call` has ended: read for all, or wait while another thread does."""
+        with self._turn:
+            while self._reading and not call.done:
+                self._turn.wait()
+            if call.done:
+                return
+            self._reading = True
+        failure: HacdError | None = None
+        try:
+            while not call.done:
+                self._hand_out(self.receive())
+        except (ConnectionLost, ProtocolError, Refused) as error:
+            failure = error
+        finally:
+            with self._turn:
+                self._reading = False
+                if failure is not None:
+                    self._fail_all(failure)
+                self._turn.notify_all()
+
+    def _hand_out(self, messages: list[Any]) -> None:
+        for message in messages:
+            if type(message) is list and message[:1] == [rpc.NOTIFICATION]:
+                continue  # the reply of a `send`: this client has no place for it
+            msgid, error, result = calls.ended(message)
+            call = self._calls.get(msgid)
+            if call is not None:
+                call.error, call.result, call.done = error, result, True
+        if len(self._calls) > 1:
+            with self._turn:
+                self._turn.notify_all()
+
+    def _fail_all(self, failure: HacdError) -> None:
+        for call in self._calls.values():
+            if not call.done:
+                call.failure, call.done = failure, True
+
+
 class Client:
     """A blocking client of the daemon at `path` (default: HACD_SOCKET, else the usual places).
 
@@ -98,11 +175,8 @@ class Client:
     def __init__(self, path: str | None = None) -> None:
         self._path = path
         self._connection: _Connection | None = None
-        self._calls: dict[int, _Call] = {}
         self._msgids = itertools.count(1)
-        self._turn = threading.Condition()
-        self._reading = False
-        self._sending = threading.Lock()
+        self._dialling = threading.Lock()
 
     def __enter__(self) -> Client:
         self._dial()
@@ -115,7 +189,7 @@ class Client:
 
     def close(self) -> None:
         """Hang up. Suspended queries that are in flight are cancelled by the daemon."""
-        with self._turn:
+        with self._dialling:
             connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -164,7 +238,9 @@ class Client:
 
         A query is a URL, (URL, route), (URL, options) or (URL, route, options); `reply.index` is
         its place. One that the daemon refuses comes back with `code` -1. Uses a connection of
-        its own; when the iterator is closed, what is in flight is cancelled.
+        its own; when the iterator is closed, what is in flight is cancelled. Replies that wait for
+        a slow consumer wait in the daemon: more than `max_client_buffer` bytes of them, and it hangs
+        up, so keep `in_flight` times the size of a body below that.
         """
         connection = _Connection(calls.find_socket(self._path))
         try:
@@ -176,95 +252,26 @@ class Client:
 
     def call(self, method: str, params: list[Any]) -> Any:
         """Any method of the wire. Raises Refused, ConnectionLost or Unavailable."""
-        call = _Call()
         msgid = next(self._msgids) & rpc.MSGID_MAX
         try:
             data = rpc.request(msgid, method, params)
         except (TypeError, ValueError, OverflowError) as error:
             raise TypeError(f"{method}: a value cannot travel: {error}") from None
-        connection = self._dial()
-        with self._turn:
-            self._calls[msgid] = call
-        try:
-            with self._sending:
-                connection.send(data)
-            self._wait(connection, call)
-        except ConnectionLost:
-            self._drop(connection)
-            raise
-        finally:
-            with self._turn:
-                self._calls.pop(msgid, None)
-        if call.failure is not None:
-            raise call.failure
+        while (call := self._dial().call(msgid, data)) is None:
+            continue  # another thread's call ended the connection just now
         if call.error is not None:
-            refusal = from_wire(call.error)
-            if refusal.code == TOO_LARGE:
-                self._leave(connection)
-            raise refusal
+            raise from_wire(call.error)
         return call.result
 
     def _dial(self) -> _Connection:
-        with self._turn:
+        """The connection, or a new one: that the daemon was restarted while nobody called is no news."""
+        with self._dialling:
             connection = self._connection
-            if connection is not None and not self._calls and connection.hung_up():
-                # It was restarted while nobody called: that is no news to this caller.
-                connection.close()
-                self._connection = None
-            if self._connection is None:
-                self._connection = _Connection(calls.find_socket(self._path))
-            return self._connection
-
-    def _leave(self, connection: _Connection) -> None:
-        """The daemon hears no more of this connection: the next call dials. Who waits on it still gets his reply."""
-        with self._turn:
-            if self._connection is connection:
-                self._connection = None
-
-    def _drop(self, connection: _Connection) -> None:
-        self._leave(connection)
-        connection.close()
-
-    def _wait(self, connection: _Connection, call: _Call) -> None:
-        """Until `call` has ended: read for all, or wait while another thread does."""
-        with self._turn:
-            while self._reading and not call.done:
-                self._turn.wait()
-            if call.done:
-                return
-            self._reading = True
-        failure: HacdError | None = None
-        try:
-            while not call.done:
-                self._hand_out(connection.receive())
-        except (ConnectionLost, ProtocolError, Refused) as error:
-            failure = error
-            self._drop(connection)
-        finally:
-            with self._turn:
-                self._reading = False
-                if failure is not None:
-                    self._fail_all(failure)
-                self._turn.notify_all()
-
-    def _hand_out(self, messages: list[Any]) -> None:
-        others = False
-        for message in messages:
-            if type(message) is list and message[:1] == [rpc.NOTIFICATION]:
-                continue  # the reply of a `send`: this client has no place for it
-            msgid, error, result = calls.ended(message)
-            call = self._calls.get(msgid)
-            if call is not None:
-                call.error, call.result, call.done = error, result, True
-                others = True
-        if others and len(self._calls) > 1:
-            with self._turn:
-                self._turn.notify_all()
-
-    def _fail_all(self, failure: HacdError) -> None:
-        for call in self._calls.values():
-            if not call.done:
-                call.failure, call.done = failure, True
+            if connection is None or connection.over or connection.hung_up():
+                if connection is not None and not connection.over:
+                    connection.close()
+                connection = self._connection = _Connection(calls.find_socket(self._path))
+            return connection
 
 
 def _pipeline(connection: _Connection, queries: Iterator[calls.Item], in_flight: int) -> Iterator[Reply]:

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from hacd import rpc
-from hacd.errors import ConnectionLost, ProtocolError, Refused, Unavailable, from_wire
+from hacd.errors import TOO_LARGE, ConnectionLost, ProtocolError, Refused, Unavailable, from_wire
 from hacd.reply import Reply
 
 #: A reply is as long as the daemon lets it be; the client trusts the daemon that it dialled.
@@ -85,6 +85,11 @@ def ended(message: Any) -> tuple[int, Any, Any]:
     if msgid is None:
         raise from_wire(error)
     return msgid, error, result
+
+
+def ends_connection(error: Any) -> bool:
+    """Whether the daemon hears no more of the connection after this error: it lost the framing."""
+    return isinstance(error, dict) and error.get("code") == TOO_LARGE
 
 
 def refused(error: Any, index: int) -> Reply:
