@@ -2,7 +2,7 @@
 
 Law: what a wake-up of the loop gathered for a peer leaves with one write. `send` only
 gathers; the `Flusher`, which runs before the loop waits, writes. A peer that does not read
-costs at most `max_unsent` bytes, and then its connection.
+costs what is being written to it and `max_unsent` bytes behind that, and then its connection.
 """
 
 from __future__ import annotations
@@ -48,10 +48,6 @@ class Flusher:
             for channel in dirty:
                 channel.flush()
 
-    def close(self) -> None:
-        """Flush no more."""
-        self._prepare.close()
-
 
 class Channel:
     """A connected stream socket that carries messages.
@@ -76,18 +72,38 @@ class Channel:
         self._backlog = 0  # bytes gathered behind `_unsent`
         self.deaf = False  # hears no more, but may still have something to say
         self.closed = False
+        self.cut = False  # closed because its peer did not read
+        self._paused = False
         self.on_messages: Callable[[list[Any]], None] = _ignore
         self.on_broken: Callable[[ProtocolError], None] = _ignore
         self.on_closed: Callable[[str], None] = _ignore
 
     def start(self) -> None:
         """Begin to read."""
-        self._poll.start(READABLE, self._ready)
+        self._watch()
+
+    def pause(self) -> None:
+        """Read no more until `resume`; what was sent still leaves."""
+        self._paused = True
+        self._watch()
+
+    def resume(self) -> None:
+        """Read again."""
+        self._paused = False
+        if not self.closed:
+            self._watch()
+
+    def _watch(self) -> None:
+        events = (0 if self._paused else READABLE) | (0 if self._unsent is None else WRITABLE)
+        if events:
+            self._poll.start(events, self._ready)
+        else:
+            self._poll.stop()
 
     @property
-    def unsent(self) -> int:
-        """Bytes that the peer has not taken yet."""
-        return self._backlog + (0 if self._unsent is None else len(self._unsent))
+    def pending(self) -> bool:
+        """Whether there is something that the peer has not taken yet."""
+        return bool(self._gathered) or self._unsent is not None
 
     def send(self, *parts: bytes) -> None:
         """Send `parts` as they stand, in order, with the next flush."""
@@ -98,15 +114,16 @@ class Channel:
                 self._flusher.dirty.append(self)
         else:
             self._backlog += sum(map(len, parts))
-            if self.unsent > self._max_unsent:
+            if self._backlog > self._max_unsent:
                 self._flusher.dirty.append(self)
         self._gathered += parts
 
     def flush(self) -> None:
         """Write what was gathered, as far as the peer takes it."""
         if self.closed or self._unsent is not None:
-            if self.unsent > self._max_unsent:
-                self._end(f"does not read: {self.unsent} bytes wait for it")
+            if self._backlog > self._max_unsent:
+                self.cut = True
+                self._end(f"does not read: {self._backlog} bytes wait for it, behind what it has begun to read")
             return
         data = b"".join(self._gathered)
         self._gathered.clear()
@@ -124,16 +141,15 @@ class Channel:
             self._written()
         else:
             # An offset into what is there: cutting bytes off its front would copy the rest each time.
-            self._unsent = data[sent:]
-            self._poll.start(READABLE | WRITABLE, self._ready)
-            if self.unsent > self._max_unsent:
-                self._end(f"does not read: {self.unsent} bytes wait for it")
+            begun, self._unsent = self._unsent is None, data[sent:]
+            if begun:
+                self._watch()
 
     def _written(self) -> None:
         if self._unsent is not None:
             self._unsent = None
             self._backlog = 0
-            self._poll.start(READABLE, self._ready)
+            self._watch()
         if self._gathered:
             self._flusher.dirty.append(self)
         elif self.deaf:

@@ -71,6 +71,14 @@ class SettingsError(HacdError):
     """A setting is wrong; the message names file, setting, what is wrong and what is right."""
 
 
+def shown(value: Any) -> str:
+    """A foreign value as an error may repeat it: plain ones, cut short; of others only what they are."""
+    if isinstance(value, str | int | float | None):
+        text = repr(value[:60]) if isinstance(value, str) else repr(value)
+        return text if len(text) <= 62 else text[:59] + "..."
+    return f"a {type(value).__name__}"
+
+
 def from_wire(error: Any) -> Refused:
     """The exception for the `error` member of a response, whatever a peer put there."""
     if isinstance(error, dict):

@@ -44,7 +44,7 @@ def begin(code: int, err: str | None, rs: int, rr: str, version: str) -> bytes:
     return _MAP + b"".join([pack(part) for pair in zip(MEMBERS, values, strict=False) for part in pair])
 
 
-def compose(begin: bytes, head: bytes, body: bytes, times: Times, url: str, ip: str) -> bytes:
+def compose(begin: bytes, head: bytes, body: bytes | bytearray, times: Times, url: str, ip: str) -> bytes:
     """A packed outcome: `begin`, and what differs from transfer to transfer."""
     a, b, c, d, e, f, g, h = times
     packed_times = _pack_times(

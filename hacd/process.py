@@ -18,11 +18,7 @@ import setproctitle
 
 from hacd import log
 from hacd.loop import READABLE, Loop, Poll, Signal
-
-READY = b"R"  # the front: every worker has said hello
-STOP = b"S"  # the front: a caller who may asks the daemon to stop
-DRAIN = b"D"  # to a child: finish what you have, take no more, end
-END = b"E"  # to a child: end now
+from hacd.words import END
 
 #: Objects made between two runs of the cyclic collector. A query makes no cycle; at the
 #: default of 700 the collector would run every few wake-ups and find nothing.
@@ -48,8 +44,7 @@ class Child:
         self._on_drain = on_drain
         self._on_end = on_end
         # The terminal's Ctrl-C goes to the whole group; what it means is the supervisor's to say.
-        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-            signal.signal(ignored, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._term = Signal(loop)
         self._term.start(self._terminated, signal.SIGTERM)
         line.setblocking(False)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hacd.errors import BadRequest
+from hacd.errors import BadRequest, shown
 from hacd.rpc import pack
 
 #: ms; a day. What waits longer than that is no query.
@@ -30,9 +30,11 @@ _HEADER = re.compile(rf"({_TOKEN})(?::[^{_FORBIDDEN}]*|;)")
 #: next caller's query then travels on (request smuggling).
 _FRAMING = frozenset(("content-length", "transfer-encoding"))
 
-#: characters of a URL, and of a route's name
+#: characters of a URL, of its host and port, of a route's name, of a method
 URL_MAX = 65_536
+HOST_MAX = 300
 ROUTE_MAX = 255
+METHOD_MAX = 64
 
 _NIL = pack(None)
 
@@ -58,8 +60,7 @@ class Key:
 
 
 def _wrong(name: str, value: Any, right: str) -> BadRequest:
-    shown = repr(value)
-    return BadRequest(f"{name}: {shown if len(shown) <= 60 else shown[:57] + '...'} is wrong: {right}")
+    return BadRequest(f"{name}: {shown(value)} is wrong: {right}")
 
 
 def _route(value: Any) -> str:
@@ -79,8 +80,8 @@ def _suspend(value: Any) -> int:
 
 
 def _method(value: Any) -> str | None:
-    if value is not None and (type(value) is not str or not _METHOD.fullmatch(value)):
-        raise _wrong("method", value, "a method is a token such as GET, POST or PATCH")
+    if value is not None and (type(value) is not str or len(value) > METHOD_MAX or not _METHOD.fullmatch(value)):
+        raise _wrong("method", value, f"a token such as GET, of at most {METHOD_MAX} characters, would be right")
     return value
 
 
@@ -193,6 +194,8 @@ def _origin(url: str) -> str:
     match = _URL.fullmatch(url)
     if match is None:
         raise _bad_url(url)
+    if len(match[2]) > HOST_MAX:
+        raise BadRequest(f"url: a host of {len(match[2])} characters is wrong: at most {HOST_MAX} would be right")
     origin = match[1] + match[2]
     if url.startswith(origin + "/"):
         if len(_ORIGINS) >= ORIGINS_MAX:
@@ -216,8 +219,7 @@ def _bad_url(url: Any) -> BadRequest:
 
 
 def _unknown(name: Any) -> BadRequest:
-    shown = repr(name)[:42]
-    return BadRequest(f"option {shown} is unknown; there are: {', '.join(sorted(KEYS))}")
+    return BadRequest(f"option {shown(name)} is unknown; there are: {', '.join(sorted(KEYS))}")
 
 
 def redacted(url: str) -> str:

@@ -20,15 +20,15 @@ REQUEST, RESPONSE, NOTIFICATION = 0, 1, 2
 CHUNK = 65536
 
 #: items that an array or a map of a caller may have. msgpack reserves an array's memory
-#: from its header alone, at each level of nesting, of which it allows a thousand: that is 32 MiB.
-MAX_ITEMS = 4096
+#: from its header alone, at each level of nesting, of which it allows a thousand: that is 2 MiB.
+MAX_ITEMS = 256
 
 MSGID_MAX = 2**32 - 1
 
 #: bytes of a message's begin that hold its type and its msgid at their longest
 HEAD = 8
 
-#: Packs one value. Text that came in as bytes which are no UTF-8 goes out as it came.
+#: Packs one value; not for threads. Text that came in as bytes which are no UTF-8 goes out as it came.
 pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True, unicode_errors="surrogateescape").pack
 
 
@@ -122,13 +122,18 @@ def unpack(data: bytes, text: bool = True) -> Any:
 
 
 def request(msgid: int, method: str, params: list[Any]) -> bytes:
-    """A call that wants a response."""
-    return pack((REQUEST, msgid, method, params))
+    """A call that wants a response. Threads may call this; `pack` has one buffer for all."""
+    return _packb((REQUEST, msgid, method, params))
 
 
 def notification(method: str, params: list[Any]) -> bytes:
     """A call that wants no response."""
-    return pack((NOTIFICATION, method, params))
+    return _packb((NOTIFICATION, method, params))
+
+
+def _packb(value: Any) -> bytes:
+    packed: bytes = msgpack.packb(value, unicode_errors="surrogateescape")
+    return packed
 
 
 def response(msgid: int | None, error: dict[str, str] | None, result: Any) -> bytes:

@@ -226,7 +226,12 @@ def check(where: str, section: str, name: str, value: Any) -> Any:
     """`value`, if it is one for that setting. Raises SettingsError, which begins with `where`."""
     field = _field(where, section, name)
     try:
-        return msgspec.convert(value, field.type)
+        converted = msgspec.convert(value, field.type)
+        if isinstance(converted, str) and not converted.isprintable():
+            raise SettingsError(
+                f"{where}{section}.{name}: {value!r} is wrong: it has control characters, or is no UTF-8"
+            )
+        return converted
     except msgspec.ValidationError:
         raise SettingsError(f"{where}{section}.{name}: {value!r} is wrong: {right(field)} would be right") from None
 
@@ -269,6 +274,11 @@ def right(field: msgspec.structs.FieldInfo) -> str:
     if about.pattern:
         return 'three octal digits in quotes, such as "0660",'
     return f"text of at most {about.max_length} characters"
+
+
+def slots(hash_size: int) -> int:
+    """The power of two that `hash_size` means, as the manual has it."""
+    return 1 << (hash_size.bit_length() - 1)
 
 
 def default_socket() -> str:

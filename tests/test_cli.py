@@ -282,7 +282,7 @@ def test_exit_code_of_a_stale_socket(command: tuple[str, ...], tmp_path: Path) -
         (("query", "-H", "X: a\r\nY: b", "http://127.0.0.1/"), "hdr: "),
         (("query", "-H", "Content-Length: 5", "http://127.0.0.1/"), "hdr: Content-Length"),
         (("query", "-X", "G T", "http://127.0.0.1/"), "method: "),
-        (("query", "--timeout", "0", "http://127.0.0.1/"), "timeout: "),
+        (("query", "--timeout", "0", "http://127.0.0.1/"), "timeout"),
         (("query", "--route", "two\nlines", "http://127.0.0.1/"), "route: "),
     ],
 )

@@ -168,6 +168,66 @@ def test_client_outlives_a_restart(start_daemon: StartDaemon, nginx: Nginx) -> N
     client.close()
 
 
+def test_client_outlives_a_restart_after_a_send(start_daemon: StartDaemon, nginx: Nginx) -> None:
+    """The replies of unsuspended queries lie unread in front of the end of the stream."""
+    daemon = start_daemon()
+    with daemon.client() as client, daemon.client() as other:
+        client.send(nginx.url)
+        wait_for("its reply", lambda: other.stats()["replies"] == 1)
+        front = daemon.pid("front")
+        os.kill(front, signal.SIGKILL)
+        wait_for("a new front", lambda: daemon.pid("front") != front)
+        assert client.query(nginx.url).ok == 1
+
+
+class Slow(dict[str, Any]):
+    """A map whose packing gives other threads their turn."""
+
+    def items(self) -> Any:
+        threading.Event().wait(0.0005)
+        return super().items()
+
+
+def test_threads_pack_their_calls_apart(client: Client, nginx: Nginx) -> None:
+    def work(number: int) -> list[Any]:
+        return [client.query(nginx.url, xdata=Slow(number=number, n=n)).xdata for n in range(20)]
+
+    with ThreadPoolExecutor(8) as threads:
+        for number, came in enumerate(threads.map(work, range(8))):
+            assert came == [{"number": number, "n": n} for n in range(20)]
+
+
+def test_interrupted_thread_does_not_hold_the_others(daemon: Daemon, start_origin: StartOrigin) -> None:
+    """Half a frame is out when its thread gives up: the others get an error, and the next call works."""
+    origin = held(start_origin)
+    with daemon.client() as client:
+        ends: list[BaseException] = []
+
+        def wait() -> None:
+            try:
+                client.query(f"{origin.url}/hold", timeout=60_000)
+            except HacdError as error:
+                ends.append(error)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        wait_for("the query", lambda: origin.heads)
+        connection = client._connection
+        assert connection is not None
+        half = connection.send
+
+        def interrupted(data: bytes) -> None:
+            half(data[: len(data) // 2])
+            raise KeyboardInterrupt
+
+        connection.send = interrupted  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            client.query(origin.url)
+        waiting.join(10)
+        assert [type(end) for end in ends] == [ConnectionLost]
+        assert client.query(origin.url).ok == 1
+
+
 def test_unavailable_names_the_path(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = str(tmp_path_factory.mktemp("none") / "hacd.sock")
     with pytest.raises(Unavailable, match=path), Client(path):
@@ -340,6 +400,33 @@ def test_async_connection_lost_and_dialled_again(
         return (await client.query(nginx.url)).ok
 
     assert run(daemon, work) == 1
+
+
+def test_async_client_may_be_closed_by_a_handler(daemon: Daemon, nginx: Nginx) -> None:
+    async def work(client: AsyncClient) -> bool:
+        closed = asyncio.Event()
+
+        @client.route("LAST")
+        async def last(_reply: Reply) -> None:
+            await client.close()
+            closed.set()
+
+        await client.send(nginx.url, "LAST")
+        await closed.wait()
+        return True
+
+    assert run(daemon, work)
+
+
+def test_async_client_may_be_used_with_one_loop_after_the_other(daemon: Daemon, nginx: Nginx) -> None:
+    client = AsyncClient(daemon.socket)
+
+    async def once() -> int:
+        reply = await client.query(nginx.url)
+        await client.close()
+        return reply.ok
+
+    assert [asyncio.run(once()), asyncio.run(once())] == [1, 1]
 
 
 def test_async_unavailable() -> None:

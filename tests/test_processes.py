@@ -160,6 +160,21 @@ def test_a_drain_gives_callers_time_to_read(start_daemon: StartDaemon, nginx: Ng
         assert len(wire.receive()[3]["rb"]) == 8_000_000
 
 
+def test_a_drain_gives_the_last_reply_whole(start_daemon: StartDaemon, nginx: Nginx) -> None:
+    """It ends while the daemon only waits for it, and is more than a socket takes at once."""
+    size = 30_000_000
+    (nginx.files / "last").write_bytes(bytes(size))
+    for _ in range(3):
+        daemon = start_daemon()
+        with Wire(daemon.socket) as wire:
+            wire.send([0, 1, "query", [f"{nginx.url}/file/last"]])
+            wait_for("the query", lambda d=daemon: d.stats()["requests"])  # type: ignore[misc]
+            daemon.process.terminate()
+            assert len(wire.receive()[3]["rb"]) == size
+            assert wire.receive() is None
+        assert daemon.terminate() == 0
+
+
 def test_dead_worker_is_replaced_and_its_transactions_resumed(
     start_daemon: StartDaemon, start_origin: StartOrigin, nginx: Nginx
 ) -> None:

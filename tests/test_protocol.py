@@ -192,8 +192,8 @@ WRONG: list[tuple[Any, Any, str, str]] = [
     ("no_such", [], "unknown_method", "no_such"),
     (b"query", [], "unknown_method", "query"),
     (None, [], "unknown_method", "None"),
-    ([], [], "unknown_method", "[]"),
-    ({}, [], "unknown_method", "{}"),
+    ([], [], "unknown_method", "a list"),
+    ({}, [], "unknown_method", "a dict"),
 ]
 
 

@@ -12,7 +12,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from hacd.front import dispatch
 from hacd.front.deadlines import RESOLUTION, SLACK, Deadlines
 from hacd.front.dispatch import BUSY, Dispatch
-from hacd.front.transactions import CHAINED, SLOT_BITS, SLOT_MASK, Transaction, Transactions, round_down
+from hacd.front.transactions import CHAINED, SLOT_BITS, SLOT_MASK, Transaction, Transactions
+from hacd.settings import slots
 
 #: the same examples each time, however slow the machine is
 STATEFUL = settings(
@@ -27,14 +28,15 @@ STATEFUL = settings(
 
 
 @pytest.mark.parametrize(
-    ("size", "slots"), [(1, 1), (2, 2), (3, 2), (4, 4), (1023, 512), (1024, 1024), (1025, 1024), (1_048_576, 1_048_576)]
+    ("size", "rounded"),
+    [(1, 1), (2, 2), (3, 2), (4, 4), (1023, 512), (1024, 1024), (1025, 1024), (1_048_576, 1_048_576)],
 )
-def test_round_down(size: int, slots: int) -> None:
-    assert round_down(size) == slots
+def test_slots(size: int, rounded: int) -> None:
+    assert slots(size) == rounded
 
 
 def test_largest_hash_leaves_the_chained_slot_alone() -> None:
-    assert round_down(1_048_576) <= CHAINED
+    assert slots(1_048_576) <= CHAINED
 
 
 def test_suspend_find_release() -> None:

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 def run(config: str | None, path: str | None, assignments: tuple[str, ...]) -> None:
     """Run the daemon in the foreground, until SIGTERM or SIGINT; a second one ends it at once."""
     from hacd import settings
+    from hacd.errors import SettingsError
     from hacd.supervisor import supervisor
 
     _open_standard_files()
     values = settings.load(config, assignments)
     if path is not None:
+        if not path:
+            raise SettingsError("--socket: an empty path is wrong: leave the option out for the default")
         settings.check("--socket: ", "hacd", "socket", path)
     supervisor.main(values, path or values.hacd.socket or settings.default_socket())
 

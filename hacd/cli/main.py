@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from hacd import __version__
-from hacd.cli import ask, daemon, query
+from hacd.cli import ask, daemon, options, query
 from hacd.errors import (
     BUSY,
     FORBIDDEN,
@@ -117,5 +117,5 @@ def _unwritable(error: OSError) -> int:
 
 
 def _said(text: str, status: int) -> int:
-    click.echo(" ".join(text.split()), err=True)
+    click.echo(options.line(text), err=True)
     return status

@@ -7,6 +7,12 @@ from typing import Any, TypeVar
 
 import click
 
+
+def line(text: str) -> str:
+    """Foreign text for a terminal: on one line, and with no control characters that would steer it."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in " ".join(text.split()))
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -24,7 +24,9 @@ HTTP_RETURNED_ERROR = 22
 @click.option("-X", "--method", metavar="TOKEN", help="Default: GET, or POST where there is a body.")
 @click.option("-H", "--hdr", multiple=True, metavar="'NAME: VALUE'", help="Add a header; repeatable.")
 @click.option("-d", "--body", metavar="DATA|@FILE|@-", help="The request's body; @ reads it from a file or from stdin.")
-@click.option("--timeout", type=int, metavar="MS", help="Default: the daemon's connection_timeout.")
+@click.option(
+    "--timeout", type=click.IntRange(1, 86_400_000), metavar="MS", help="Default: the daemon's connection_timeout."
+)
 @click.option("--route", default="", metavar="NAME", help="The route that the reply names.")
 @click.option("--no-suspend", is_flag=True, help="Do not wait: print the query's id.")
 @click.option("--xdata", metavar="TEXT", help="Comes back with the reply.")
@@ -57,6 +59,8 @@ def query(
 
 def _body(data: str) -> bytes:
     if data == "@-":
+        if sys.stdin is None:
+            raise click.BadParameter("stdin is closed", param_hint="--body")
         return sys.stdin.buffer.read()
     if not data.startswith("@"):
         return data.encode(errors="surrogateescape")
@@ -70,15 +74,15 @@ def _body(data: str) -> bytes:
 def _print(reply: Reply, include: bool, output: str | None, as_json: bool, fail: bool) -> int:
     failed = fail and reply.rs >= 400
     if as_json:
-        data = json.dumps(printable(reply), ensure_ascii=False).encode() + b"\n"
+        data = json.dumps(printable(reply), ensure_ascii=False).encode(errors="replace") + b"\n"
     else:
         data = (reply.head if include else b"") + (b"" if failed else reply.rb)
     _write(data, output)
     if not reply.ok:
-        click.echo(f"hacd query: ({reply.code}) {reply.err}", err=True)
+        click.echo(options.line(f"hacd query: ({reply.code}) {reply.err}"), err=True)
         return reply.code
     if failed:
-        click.echo(f"hacd query: ({HTTP_RETURNED_ERROR}) the origin said {reply.rs} {reply.rr}", err=True)
+        click.echo(options.line(f"hacd query: ({HTTP_RETURNED_ERROR}) the origin said {reply.rs} {reply.rr}"), err=True)
         return HTTP_RETURNED_ERROR
     return 0
 

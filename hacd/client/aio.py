@@ -30,7 +30,7 @@ class _Protocol(asyncio.Protocol):
         self._on_reply = on_reply
         self._decoder = calls.decoder()
         self._gathered: list[bytes] = []
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -40,7 +40,7 @@ class _Protocol(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         """Gather; all that one turn of the loop gathers is one write."""
         if not self._gathered:
-            self._loop.call_soon(self._flush)
+            self.loop.call_soon(self._flush)
         self._gathered.append(data)
 
     def _flush(self) -> None:
@@ -99,7 +99,7 @@ class AsyncClient:
     def __init__(self, path: str | None = None) -> None:
         self._path = path
         self._protocol: _Protocol | None = None
-        self._dialling = asyncio.Lock()
+        self._dialling: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._msgid = 0
         self._handlers: dict[str, Handler] = {}
         self._tasks: set[asyncio.Future[None]] = set()
@@ -115,12 +115,14 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Hang up. Suspended queries that are in flight are cancelled by the daemon."""
-        protocol, self._protocol = self._protocol, None
+        async with self._lock():
+            protocol, self._protocol = self._protocol, None
         if protocol is not None:
             protocol.connection_lost(None)
-        for task in self._tasks:
+        handlers = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in handlers:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*handlers, return_exceptions=True)
 
     # -- the calls of the contract
 
@@ -194,10 +196,11 @@ class AsyncClient:
 
     async def call(self, method: str, params: list[Any]) -> Any:
         """Any method of the wire. Raises Refused, ConnectionLost or Unavailable."""
+        loop = asyncio.get_running_loop()
         protocol = self._protocol
-        if protocol is None or protocol.lost is not None:
+        if protocol is None or protocol.lost is not None or protocol.loop is not loop:
             protocol = await self._dial()
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = loop.create_future()
         msgid = self._start(protocol, method, params, partial(_settle, future))
         try:
             return await future
@@ -207,22 +210,26 @@ class AsyncClient:
 
     def _start(self, protocol: _Protocol, method: str, params: list[Any], end: End) -> int:
         msgid = self._msgid = (self._msgid + 1) & rpc.MSGID_MAX
-        try:
-            data = rpc.request(msgid, method, params)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise TypeError(f"{method}: a value cannot travel: {error}") from None
+        data = calls.request(msgid, method, params)
         if protocol.lost is not None:
             raise protocol.lost
         protocol.ends[msgid] = end
         protocol.send(data)
         return msgid
 
+    def _lock(self) -> asyncio.Lock:
+        """One task dials at a time. A client may be used with one loop after the other."""
+        loop = asyncio.get_running_loop()
+        if self._dialling is None or self._dialling[0] is not loop:
+            self._dialling = (loop, asyncio.Lock())
+        return self._dialling[1]
+
     async def _dial(self) -> _Protocol:
-        async with self._dialling:
+        async with self._lock():
+            loop = asyncio.get_running_loop()
             protocol = self._protocol
-            if protocol is None or protocol.lost is not None:
+            if protocol is None or protocol.lost is not None or protocol.loop is not loop:
                 path = calls.find_socket(self._path)
-                loop = asyncio.get_running_loop()
                 try:
                     _, protocol = await loop.create_unix_connection(lambda: _Protocol(path, self._deliver), path)
                 except OSError as error:
@@ -269,11 +276,15 @@ class _Many:
         self._any.set()
 
     async def ended(self) -> list[tuple[int, HacdError | None, Any]]:
-        """Wait for at least one. Raises what ended them all."""
+        """Wait for at least one. Raises what ended them all, once those before it were given."""
         await self._any.wait()
         self._any.clear()
         ended, self._ended = self._ended, []
-        for _, error, _ in ended:
+        for place, (_, error, _) in enumerate(ended):
             if error is not None and not isinstance(error, Refused):
-                raise error
+                if not place:
+                    raise error
+                self._ended = ended[place:]
+                self._any.set()
+                return ended[:place]
         return ended

@@ -6,6 +6,7 @@ on when it has what it came for. A call alone therefore costs two system calls a
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import threading
@@ -76,25 +77,27 @@ class _Connection:
         return messages
 
     def hung_up(self) -> bool:
-        """Whether the daemon has gone while nobody called."""
+        """Whether the daemon has gone while nobody called. What it said meanwhile are replies of `send`s."""
         if self._calls:
             return False
         try:
-            return not self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            while size := self._sock.recv_into(self._input, 0, socket.MSG_DONTWAIT):
+                self._decoder.feed(self._view[:size], [])
         except BlockingIOError:
             return False
-        except OSError:
+        except (OSError, ProtocolError):
             return True
+        return True
 
     def close(self) -> None:
+        self._shut()
+        self._sock.close()
+
+    def _shut(self) -> None:
         self.over = True
-        # A thread that reads wakes up from shutdown, not from close.
-        try:
+        # A thread that reads wakes up from shutdown, and not from close.
+        with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return
-        finally:
-            self._sock.close()
 
     # -- calls
 
@@ -109,6 +112,10 @@ class _Connection:
             with self._sending:
                 self.send(data)
             self._wait(call)
+        except BaseException as error:
+            # Half a frame may be out, or bytes that were for others lost: nobody can go on here.
+            self._break(calls.lost(self.path, f"a thread that shares the connection was interrupted: {error!r}"))
+            raise
         finally:
             self._leave(msgid, call)
         if call.failure is not None:
@@ -119,7 +126,7 @@ class _Connection:
         """The call is over. The last one of a connection that is over closes it."""
         with self._turn:
             del self._calls[msgid]
-            if not call.done or call.failure is not None or calls.ends_connection(call.error):
+            if calls.ends_connection(call.error):
                 self.over = True
             last = self.over and not self._calls
         if last:
@@ -133,17 +140,14 @@ class _Connection:
             if call.done:
                 return
             self._reading = True
-        failure: HacdError | None = None
         try:
             while not call.done:
                 self._hand_out(self.receive())
         except (ConnectionLost, ProtocolError, Refused) as error:
-            failure = error
+            self._break(error)
         finally:
             with self._turn:
                 self._reading = False
-                if failure is not None:
-                    self._fail_all(failure)
                 self._turn.notify_all()
 
     def _hand_out(self, messages: list[Any]) -> None:
@@ -158,10 +162,14 @@ class _Connection:
             with self._turn:
                 self._turn.notify_all()
 
-    def _fail_all(self, failure: HacdError) -> None:
-        for call in self._calls.values():
-            if not call.done:
-                call.failure, call.done = failure, True
+    def _break(self, failure: HacdError) -> None:
+        """The connection is of no use any more: every call on it ends with `failure`."""
+        self._shut()
+        with self._turn:
+            for call in self._calls.values():
+                if not call.done:
+                    call.failure, call.done = failure, True
+            self._turn.notify_all()
 
 
 class Client:
@@ -253,10 +261,7 @@ class Client:
     def call(self, method: str, params: list[Any]) -> Any:
         """Any method of the wire. Raises Refused, ConnectionLost or Unavailable."""
         msgid = next(self._msgids) & rpc.MSGID_MAX
-        try:
-            data = rpc.request(msgid, method, params)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise TypeError(f"{method}: a value cannot travel: {error}") from None
+        data = calls.request(msgid, method, params)
         while (call := self._dial().call(msgid, data)) is None:
             continue  # another thread's call ended the connection just now
         if call.error is not None:
@@ -281,7 +286,7 @@ def _pipeline(connection: _Connection, queries: Iterator[calls.Item], in_flight:
     while True:
         out: list[bytes] = []
         for item in islice(queries, max(1, in_flight) - under_way) if more else ():
-            out.append(rpc.request(next_index & rpc.MSGID_MAX, "query", calls.params(item)))
+            out.append(calls.request(next_index & rpc.MSGID_MAX, "query", calls.params(item)))
             next_index += 1
         if out:
             connection.send(b"".join(out))

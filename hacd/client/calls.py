@@ -56,6 +56,14 @@ def options(route: str, given: dict[str, Any]) -> dict[str, Any]:
     return {"route": route, **given} if route else given
 
 
+def request(msgid: int, method: str, params: list[Any]) -> bytes:
+    """A call, packed. Raises TypeError for what MessagePack has no form for."""
+    try:
+        return rpc.request(msgid, method, params)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"{method}: a value cannot travel: {error}") from None
+
+
 def waits(given: dict[str, Any]) -> None:
     """Raise TypeError for a query whose reply would not come as its response."""
     if given.get("suspend") == 0:
@@ -68,7 +76,7 @@ def params(item: Item) -> list[Any]:
         return [item]
     if len(item) == 2 and type(item[1]) is str:
         return [item[0], {"route": item[1]}]
-    url, *rest = item
+    url, *rest = item or (None,)
     route = rest.pop(0) if rest and isinstance(rest[0], str) else ""
     given = rest.pop(0) if rest else {}
     if not isinstance(url, str) or not isinstance(given, dict) or rest:

@@ -29,7 +29,7 @@ W = TypeVar("W", bound=Loaded)
 
 
 class Dispatch(Generic[W]):
-    """The workers that are there, and which origin each was last used for."""
+    """The workers that are there, and the one that each origin was given first."""
 
     def __init__(self) -> None:
         self.workers: list[W] = []

@@ -8,28 +8,33 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from hacd import log
-from hacd.errors import BUSY, STOPPING, Refused
+from hacd.errors import BUSY, STOPPING, ProtocolError, Refused
 from hacd.front.deadlines import Deadlines
 from hacd.front.dispatch import Dispatch
 from hacd.front.sessions import Session
 from hacd.front.statistics import Statistics
-from hacd.front.transactions import Transaction, Transactions, round_down
-from hacd.front.workers import BYE, HELLO, WorkerLink
+from hacd.front.transactions import Transaction, Transactions
+from hacd.front.workers import WorkerLink
 from hacd.loop import Loop, Timer
 from hacd.outcome import ABORTED, RECV_ERROR, TIMED_OUT, failure
 from hacd.query import Query, redacted
-from hacd.settings import Settings
+from hacd.settings import Settings, slots
+from hacd.words import BYE, HELLO
 
 #: ns of a ms; clocks are in ns, deadlines in ms
 MS = 1_000_000
 
 #: ms after a query's timeout at which the front ends it. curl's own timer comes first then, and tells
 #: more (how far it came, from which address); but none outlives this, whatever a worker does.
-GRACE = 16
+GRACE = 64
+
+#: deadlines that are acted on at one turn of the loop, so that a storm of them does not hold it
+EXPIRIES = 256
 
 
 class Front:
@@ -38,7 +43,7 @@ class Front:
     def __init__(self, loop: Loop, settings: Settings) -> None:
         self.settings = settings
         self.statistics = Statistics()
-        self.transactions = Transactions(round_down(settings.http_async_client.hash_size))
+        self.transactions = Transactions(slots(settings.http_async_client.hash_size))
         self.sessions: set[Session] = set()
         self.workers: set[WorkerLink] = set()
         self.stopping = False
@@ -46,8 +51,11 @@ class Front:
         self._parked: dict[Transaction, tuple[str, tuple[Any, ...]]] = {}
         self._unsuspended = 0
         self._deadlines = Deadlines()
+        self._overdue: deque[int] = deque()
         self._timer = Timer(loop)
         self._armed: int | None = None
+        self._turns = Timer(loop)
+        self._behind: list[Session] = []
         self._timeout = settings.http_async_client.connection_timeout
         self._max_transactions = settings.limits.max_transactions
         self._max_client = settings.limits.max_client_in_flight
@@ -75,9 +83,10 @@ class Front:
         if not public_id.startswith(self._prefix):
             return None
         try:
-            return self.transactions.find(int(public_id[len(self._prefix) :], 16))
+            id_ = int(public_id[len(self._prefix) :], 16)
         except ValueError:
             return None
+        return self.transactions.find(id_) if self.public_id(id_) == public_id else None
 
     # -- out: a query is suspended, and goes to a worker
 
@@ -129,17 +138,20 @@ class Front:
     # -- back: an outcome arrives, and the transaction is resumed
 
     def outcomes(self, link: WorkerLink, messages: list[Any]) -> None:
-        """What a worker brought: outcomes, and words of its own."""
+        """What a worker brought: outcomes, and words of its own. Raises ProtocolError for anything else."""
         find = self.transactions.find
-        for id_, code, outcome in messages:
-            if not id_:
-                self._word(link, code, outcome)
-                continue
-            transaction = find(id_)
-            if transaction is None:
+        for message in messages:
+            try:
+                id_, code, outcome = message
+                transaction = find(id_) if id_ else None
+            except (TypeError, ValueError):
+                raise ProtocolError("what is no outcome") from None
+            if transaction is not None:
+                self._resume(transaction, code, outcome)
+            elif id_:
                 self.statistics.late += 1
             else:
-                self._resume(transaction, code, outcome)
+                self._word(link, code, outcome)
 
     def _resume(self, transaction: Transaction, code: int, outcome: bytes) -> None:
         """The only way out of the hash."""
@@ -181,9 +193,18 @@ class Front:
 
     def _expire(self, _timer: Any) -> None:
         now = self.read_clock()
-        for transaction in self._deadlines.due(now // MS):
-            self.abort(transaction, TIMED_OUT, f"Timeout was reached: no whole reply within {transaction.timeout} ms")
-        self._arm()
+        # By id: a record may serve another transaction by the time that its turn comes.
+        self._overdue.extend(transaction.id for transaction in self._deadlines.due(now // MS))
+        for _ in range(min(EXPIRIES, len(self._overdue))):
+            transaction = self.transactions.find(self._overdue.popleft())
+            if transaction is not None:
+                err = f"Timeout was reached: no whole reply within {transaction.timeout} ms"
+                self.abort(transaction, TIMED_OUT, err)
+        if self._overdue:
+            self._armed = now // MS
+            self._timer.start(self._expire, 0, 0)
+        else:
+            self._arm()
 
     # -- workers come and go
 
@@ -200,10 +221,13 @@ class Front:
             self._dispatch.remove(link)
             link.goodbye()
         else:
-            log.error("worker %d [%d] said %r, which is no word of its", link.number, link.pid, name)
+            raise ProtocolError("a word that is none of a worker's")
 
-    def _hello(self, link: WorkerLink, value: dict[str, int]) -> None:
-        link.number, link.pid = value["number"], value["pid"]
+    def _hello(self, link: WorkerLink, value: Any) -> None:
+        try:
+            link.number, link.pid = int(value["number"]), int(value["pid"])
+        except (KeyError, TypeError, ValueError):
+            raise ProtocolError("a hello that does not say who it is") from None
         self._dispatch.add(link)
         log.info("worker %d [%d] is there", link.number, link.pid)
         parked, self._parked = self._parked, {}
@@ -230,6 +254,17 @@ class Front:
         self.sessions.add(session)
         session.channel.start()
 
+    def later(self, session: Session) -> None:
+        """A caller has more to be done than one turn has room for."""
+        if not self._behind:
+            self._turns.start(self._catch_up, 0, 0)
+        self._behind.append(session)
+
+    def _catch_up(self, _timer: Any) -> None:
+        behind, self._behind = self._behind, []
+        for session in behind:
+            session.catch_up()
+
     def forget(self, session: Session) -> None:
         """A caller has gone."""
         self.sessions.discard(session)
@@ -242,7 +277,7 @@ class Front:
 
     def drained(self) -> bool:
         """Nothing is in flight, and every caller has taken what was for him."""
-        return not self.transactions.live and not any(session.channel.unsent for session in self.sessions)
+        return not self.transactions.live and not any(session.channel.pending for session in self.sessions)
 
     def end_all(self) -> None:
         """The time to drain is over: what is in flight ends with an error."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from heapq import nsmallest
 from typing import TYPE_CHECKING, Any
 
 from hacd import __version__
@@ -13,6 +14,11 @@ from hacd.query import redacted
 
 if TYPE_CHECKING:
     from hacd.front.sessions import Session
+
+
+#: rows of `transactions`, and characters of a URL in it
+LISTED = 1000
+URL_SHOWN = 256
 
 
 def _none(method: str, params: list[Any]) -> None:
@@ -48,22 +54,21 @@ def stats(session: Session, params: list[Any]) -> dict[str, Any]:
 
 
 def transactions(session: Session, params: list[Any]) -> list[dict[str, Any]]:
-    """The transactions in flight, the oldest first. A caller sees those of its own user."""
+    """The LISTED oldest transactions in flight, the oldest first. A caller sees those of its own user."""
     _none("transactions", params)
     front = session.front
     now = front.read_clock()
-    rows = [
+    seen = (transaction for transaction in front.transactions if _may_see(session, transaction.session))
+    return [
         {
             "id": front.public_id(transaction.id),
-            "url": redacted(transaction.url),
+            "url": redacted(transaction.url)[:URL_SHOWN],
             "route": transaction.route,
             "age_ms": (now - transaction.started) // 1_000_000,
             "worker": transaction.worker.number if transaction.worker else 0,
         }
-        for transaction in front.transactions
-        if _may_see(session, transaction.session)
+        for transaction in nsmallest(LISTED, seen, key=lambda transaction: transaction.started)
     ]
-    return sorted(rows, key=lambda row: -int(row["age_ms"]))
 
 
 def cancel(session: Session, params: list[Any]) -> bool:
@@ -111,5 +116,8 @@ METHODS: dict[str, Callable[[Session, list[Any]], Any]] = {
     "cancel": cancel,
     "stop": stop,
 }
+
+#: of a caller's budget for one turn of the loop, where a call costs more than others
+COSTS = {"transactions": 64}
 
 NAMES = ("query", "send", *METHODS)

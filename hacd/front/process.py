@@ -6,7 +6,7 @@ import os
 import socket
 from typing import Any
 
-from hacd import log, process, rpc
+from hacd import log, process, rpc, words
 from hacd.channel import Channel, Flusher
 from hacd.errors import BUSY, Refused
 from hacd.front.front import Front
@@ -35,8 +35,8 @@ class FrontProcess:
         self._flusher = Flusher(self._loop)
         self.front = Front(self._loop, settings)
         self._child = process.Child(self._loop, line, self._drain, self._end)
-        self.front.on_stop_asked = lambda: self._child.say(process.STOP)
-        self.front.on_workers_ready = lambda: self._child.say(process.READY)
+        self.front.on_stop_asked = lambda: self._child.say(words.STOP)
+        self.front.on_workers_ready = lambda: self._child.say(words.READY)
         self._public = Listener(self._loop, public, self._caller)
         self._internal = Listener(self._loop, internal, self._worker)
         self._deadline = Timer(self._loop)

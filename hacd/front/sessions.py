@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hacd import log, rpc
 from hacd.channel import Channel
 from hacd.errors import (
     BAD_REQUEST,
+    BUSY,
     TOO_LARGE,
     UNKNOWN_METHOD,
     BadRequest,
     FrameTooLarge,
     ProtocolError,
     Refused,
+    shown,
 )
 from hacd.front import methods
 from hacd.outcome import ABORTED, appendix
@@ -28,6 +32,11 @@ from hacd.query import parse
 if TYPE_CHECKING:
     from hacd.front.front import Front
     from hacd.front.transactions import Transaction
+
+# What one caller gets carried out at one turn of the loop, so that the others get theirs: a query
+# costs 1, any other call (and any refusal, with its text) COST unless `methods.COSTS` says more.
+BUDGET = 256
+COST = 4
 
 _RESUME = rpc.notification_head("resume")
 
@@ -53,6 +62,7 @@ class Session:
         self.front = front
         self.peer = peer
         self.transactions: dict[int, Transaction] = {}
+        self._rest: Iterator[Any] | None = None  # calls that wait for this caller's next turn
         self.channel = channel
         channel.on_messages = self._messages
         channel.on_broken = self._broken
@@ -60,23 +70,51 @@ class Session:
 
     def _messages(self, messages: list[Any]) -> None:
         self.front.read_clock()
-        for message in messages:
-            if type(message) is not list or len(message) != 4 or message[0] != rpc.REQUEST:
-                self._not_a_request(message)
+        self._work(iter(messages), BUDGET)
+
+    def _work(self, calls: Iterator[Any], budget: int) -> None:
+        """Carry calls out, as far as `budget` goes; the rest waits until the others had their turn."""
+        for message in calls:
+            if type(message) is list and len(message) == 4 and message[0] == rpc.REQUEST:
+                budget -= self._request(message[1], message[2], message[3])
             else:
-                _, msgid, method, params = message
-                if type(msgid) is not int or not 0 <= msgid <= rpc.MSGID_MAX:
-                    self._broken(ProtocolError(f"msgid {str(msgid)[:20]!r}: an integer of 32 bits would be right"))
-                    return
-                try:
-                    if method == "query":
-                        self._query(msgid, params)
-                    else:
-                        self._call(msgid, method, params)
-                except Refused as refusal:
-                    self._refuse(msgid, refusal)
+                budget -= COST
+                self._not_a_request(message)
             if self.channel.deaf:
                 return
+            if budget <= 0:
+                self._later(calls)
+                return
+
+    def _later(self, calls: Iterator[Any]) -> None:
+        """No more is read of this caller until `catch_up` is through with `calls`."""
+        self._rest = calls
+        self.channel.pause()
+        self.front.later(self)
+
+    def catch_up(self) -> None:
+        """It is this caller's turn again."""
+        rest, self._rest = self._rest, None
+        if rest is None or self.channel.deaf:
+            return
+        self.front.read_clock()
+        self._work(rest, BUDGET)
+        if self._rest is None and not self.channel.deaf:
+            self.channel.resume()
+
+    def _request(self, msgid: Any, method: Any, params: Any) -> int:
+        """Carry out one call; what it costs of the budget."""
+        if type(msgid) is not int or not 0 <= msgid <= rpc.MSGID_MAX:
+            self._broken(ProtocolError(f"msgid {shown(msgid)}: an integer of 32 bits would be right"))
+            return COST
+        try:
+            if method == "query":
+                self._query(msgid, params)
+                return 1
+            return self._call(msgid, method, params)
+        except Refused as refusal:
+            self._refuse(msgid, refusal)
+            return COST
 
     def _query(self, msgid: int, params: Any) -> None:
         query = parse(params)
@@ -97,23 +135,24 @@ class Session:
         if msgid is not None:
             self.respond(msgid, {"id": self.front.public_id(transaction.id)})
 
-    def _call(self, msgid: int, method: Any, params: Any) -> None:
+    def _call(self, msgid: int, method: Any, params: Any) -> int:
         if method == "send":
             self.send(msgid, params)
-            return
+            return 1
         call = methods.METHODS.get(method) if type(method) is str else None
         if call is None:
             known = ", ".join(sorted(methods.NAMES))
-            raise Refused(UNKNOWN_METHOD, f"method {str(method)[:40]!r} is unknown; there are: {known}")
+            raise Refused(UNKNOWN_METHOD, f"method {shown(method)} is unknown; there are: {known}")
         if type(params) is not list:
             raise BadRequest(f"{method}: params: a list would be right")
         self.respond(msgid, call(self, params))
+        return methods.COSTS.get(method, COST)
 
     def _not_a_request(self, message: Any) -> None:
         """A notification is a call that wants no response; anything else is no MessagePack-RPC."""
         if type(message) is not list or len(message) != 3 or message[0] != rpc.NOTIFICATION:
-            shown = "an array" if type(message) is list else f"a {type(message).__name__}"
-            self._broken(ProtocolError(f"not MessagePack-RPC: {shown} where [0, msgid, method, params] would be right"))
+            what = "an array" if type(message) is list else f"a {type(message).__name__}"
+            self._broken(ProtocolError(f"not MessagePack-RPC: {what} where [0, msgid, method, params] would be right"))
             return
         _, method, params = message
         try:
@@ -135,7 +174,7 @@ class Session:
 
     def _count(self, refusal: Refused) -> None:
         statistics = self.front.statistics
-        if refusal.code == "busy":
+        if refusal.code == BUSY:
             statistics.busy += 1
         else:
             statistics.refused += 1
@@ -144,7 +183,7 @@ class Session:
         """`transaction` comes back to its caller: as the response of its call, or as `resume`."""
         msgid = transaction.msgid
         del self.transactions[-transaction.id if msgid is None else msgid]
-        if self.channel.closed:
+        if self.channel.deaf:
             if msgid is None:
                 self.front.statistics.undelivered += 1
             return
@@ -153,7 +192,12 @@ class Session:
         self.channel.send(head, outcome, tail)
 
     def _broken(self, error: ProtocolError) -> None:
-        """Framing is lost: one error, and the connection ends."""
+        """Framing is lost: one error, and the connection ends. What was whole before comes first."""
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            self._work(rest, sys.maxsize)
+            if self.channel.deaf:
+                return
         msgid = error.msgid if isinstance(error, FrameTooLarge) else None
         code = TOO_LARGE if isinstance(error, FrameTooLarge) else BAD_REQUEST
         log.warning("caller uid %d pid %d: %s; connection closed", self.peer.uid, self.peer.pid, error)
@@ -162,7 +206,7 @@ class Session:
         self.channel.close_when_sent()
 
     def _closed(self, why: str) -> None:
-        if why.startswith("does not read"):
+        if self.channel.cut:
             log.warning("caller uid %d pid %d %s; connection cut", self.peer.uid, self.peer.pid, why)
         self.front.forget(self)
         self._abandon("its caller went away")

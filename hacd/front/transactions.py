@@ -51,7 +51,7 @@ class Transactions:
     """All transactions in flight, by id."""
 
     def __init__(self, hash_size: int) -> None:
-        """`hash_size`: a power of two, as `round_down` gives it."""
+        """`hash_size`: a power of two, as `settings.slots` gives it."""
         self._slots = [Transaction(1 << SLOT_BITS | slot) for slot in range(hash_size)]
         # Taken from the end: the slot that was used last is the one that is warm.
         self._free = self._slots[::-1]
@@ -101,8 +101,3 @@ class Transactions:
         transaction.url = ""
         transaction.id += 1 << SLOT_BITS
         self._free.append(transaction)
-
-
-def round_down(size: int) -> int:
-    """The power of two that `hash_size` means, as the manual has it."""
-    return 1 << (size.bit_length() - 1)

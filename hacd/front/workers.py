@@ -1,7 +1,7 @@
 """A worker as the front sees it: a channel that takes jobs and brings outcomes.
 
 To a worker: `[id, url, timeout, hdr, body, shape, started]` is a job, `[id]` cancels one, `[0]` says goodbye.
-From a worker: `[id, code, outcome]`; with id 0 it is a word of the worker's own, `[0, name, value]`.
+From a worker: `[id, code, outcome]`; with id 0 it is a word of the worker's own, `[0, word, value]`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from hacd.errors import ProtocolError
 from hacd.front.transactions import Transaction
 from hacd.loop import Loop
 from hacd.rpc import Decoder, pack
-
-# words: a worker's HELLO makes it take jobs; its BYE that it gets no more, which BYE back confirms
-HELLO, BYE = "hello", "bye"
 
 #: Jobs that a stuck worker has not read may gather up to here; then it is cut off as if it had died.
 MAX_UNSENT = 1 << 30
@@ -65,10 +62,13 @@ class WorkerLink:
         self.channel.send(pack((0,)))
 
     def _messages(self, messages: list[Any]) -> None:
-        self._on_outcomes(self, messages)
+        try:
+            self._on_outcomes(self, messages)
+        except ProtocolError as error:
+            self._broken(error)
 
     def _broken(self, error: ProtocolError) -> None:
-        log.error("worker %d [%d]: %s; cut off", self.number, self.pid, error)
+        log.warning("worker %d [%d] sent %s; cut off", self.number, self.pid, error)
         self.channel.close()
         self.channel.on_closed(str(error))
 

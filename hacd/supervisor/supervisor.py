@@ -15,21 +15,20 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 from hacd import log
-from hacd.settings import Settings
+from hacd.settings import Settings, slots
 from hacd.supervisor import sockets
 from hacd.supervisor.children import Child, State
-
-# What is said on a child's line; `hacd.process` has the other end.
-READY, STOP = ord("R"), ord("S")
-DRAIN, END = b"D", b"E"
+from hacd.words import DRAIN, END, READY, STOP
 
 #: seconds that a worker gets to end, and a front beyond its drain, before SIGKILL
 GRACE = 3.0
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+
+# They mean nothing to this version; their default would end a process and leave its socket behind.
+IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
 
 
 class Supervisor:
@@ -52,13 +51,13 @@ class Supervisor:
     def run(self) -> None:
         """Serve until told to stop. Raises SettingsError where the socket cannot be had."""
         sockets.check(self._path)
+        self._take_signals()
         bound: list[str] = []
         try:
             self._public = sockets.bind(self._path, int(self._settings.hacd.socket_mode, 8))
             bound.append(self._path)
             self._internal = sockets.bind(self._internal_path, 0o600)
             bound.append(self._internal_path)
-            self._take_signals()
             log.info("hacd starts: %d workers, socket %s", len(self.workers), self._path)
             while not self._ended():
                 self._spawn_due()
@@ -89,6 +88,8 @@ class Supervisor:
         signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
         for signum in SIGNALS:
             signal.signal(signum, self._queue)
+        for signum in IGNORED:
+            signal.signal(signum, signal.SIG_IGN)
         self._selector.register(self._wake_in, selectors.EVENT_READ)
 
     def _queue(self, signum: int, _frame: FrameType | None) -> None:
@@ -290,7 +291,6 @@ def _raise_open_files() -> None:
 
 
 def _log_rounding(settings: Settings) -> None:
-    size: Any = settings.http_async_client.hash_size
-    rounded = 1 << (size.bit_length() - 1)
-    if rounded != size:
-        log.info("hash_size %d is no power of two: rounded down to %d", size, rounded)
+    size = settings.http_async_client.hash_size
+    if slots(size) != size:
+        log.info("hash_size %d is no power of two: rounded down to %d", size, slots(size))

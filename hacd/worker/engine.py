@@ -7,6 +7,7 @@ it lets curl do what is due, takes out what is done, and sets the timer to what 
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +42,7 @@ class Engine:
         self._timer = Timer(loop)
         self._active: dict[int, Transfer] = {}
         self._by_curl: dict[pycurl.Curl, Transfer] = {}
-        self._idle: dict[Shape, list[Transfer]] = {}
+        self._idle: OrderedDict[Shape, list[Transfer]] = OrderedDict()  # no list is empty; last used, last
         self._idle_count = 0
         self._due: float | None = None
         self._make_multi()
@@ -70,25 +71,28 @@ class Engine:
         self._active[transfer.id] = transfer
 
     def _handle(self, shape: Shape) -> Transfer:
-        idle = self._idle.get(shape)
-        if idle:
-            self._idle_count -= 1
-            return idle.pop()
+        if shape in self._idle:
+            return self._idle_handle(shape)
         transfer = Transfer(shape, self._max_body, self._sockets.open)
         self._by_curl[transfer.curl] = transfer
         return transfer
 
+    def _idle_handle(self, shape: Shape) -> Transfer:
+        handles = self._idle[shape]
+        transfer = handles.pop()
+        if not handles:
+            del self._idle[shape]
+        self._idle_count -= 1
+        return transfer
+
     def _keep(self, transfer: Transfer) -> None:
-        """Keep the handle for the next query of its shape; if there are enough, drop an old one."""
+        """Keep the handle for the next query of its shape; past IDLE_HANDLES, drop one of that used longest ago."""
         transfer.release()
         self._idle.setdefault(transfer.shape, []).append(transfer)
+        self._idle.move_to_end(transfer.shape)
         self._idle_count += 1
         if self._idle_count > IDLE_HANDLES:
-            shape = next(iter(self._idle))
-            self._idle_count -= 1
-            self._discard(self._idle[shape].pop())
-            if not self._idle[shape]:
-                del self._idle[shape]
+            self._discard(self._idle_handle(next(iter(self._idle))))
 
     def _discard(self, transfer: Transfer) -> None:
         del self._by_curl[transfer.curl]
@@ -171,6 +175,10 @@ class Engine:
         self._active.clear()
         self.close()
         self._make_multi()
+
+    def settle(self) -> None:
+        """To be called before this process opens and watches a descriptor that is not curl's."""
+        self._sockets.settle()
 
     def close(self) -> None:
         """End without a report. Handles first, then the multi: the other order has crashed libcurl."""

@@ -17,6 +17,7 @@ from hacd.errors import ProtocolError
 from hacd.loop import Loop, Timer
 from hacd.rpc import Decoder, pack
 from hacd.settings import Settings
+from hacd.words import BYE, HELLO
 from hacd.worker.engine import Engine
 
 #: seconds between two attempts to reach a front
@@ -63,7 +64,7 @@ class WorkerProcess:
         if self._channel is None:
             return True
         self._flusher.flush()
-        return not self._channel.unsent
+        return not self._channel.pending
 
     def _drain(self) -> None:
         """Finish what is under way, and end. The front is asked to send no more, and answers when it won't."""
@@ -73,9 +74,10 @@ class WorkerProcess:
         if self._channel is None:
             self._loop.stop()
         else:
-            self._channel.send(pack((0, "bye", None)))
+            self._channel.send(pack((0, BYE, None)))
 
     def _dial(self, _timer: Any) -> None:
+        self._engine.settle()
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.connect(self._path)
@@ -89,7 +91,7 @@ class WorkerProcess:
         channel.on_broken = self._broken
         channel.on_closed = self._lost
         channel.start()
-        channel.send(pack((0, "hello", {"number": self._number, "pid": os.getpid()})))
+        channel.send(pack((0, HELLO, {"number": self._number, "pid": os.getpid()})))
         self._channel = channel
 
     def _messages(self, messages: list[Any]) -> None:

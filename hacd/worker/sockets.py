@@ -11,11 +11,15 @@ Two scars keep that safe:
   started anew.
 - libuv hands a watch to the kernel only when it next waits, and aborts the process if the
   descriptor is closed by then. So only a watch that the kernel has is left running.
+
+Law: who opens a descriptor in this process that is not curl's, and watches it, calls `settle`
+first: a watch that was left running on that number would take its events away.
 """
 
 from __future__ import annotations
 
 import socket
+import time
 from typing import Any
 
 import pycurl
@@ -56,11 +60,37 @@ class _Watch:
         """The loop found the descriptor ready."""
         if not self.wanted:
             self.stop()
+            _refuse_unasked(self.fd)
             return
+        if events is None:
+            self.active = 0  # with an error, the loop stops the poll itself
+            events = pycurl.CSELECT_ERR
         try:
-            self.sockets.act(self.fd, pycurl.CSELECT_ERR if events is None else events)
+            self.sockets.act(self.fd, events)
         except pycurl.error:
             self.sockets.failed = True
+
+
+def _refuse_unasked(fd: int) -> None:
+    """An idle connection became readable. An HTTP reply there answers nobody: no later query shall get it.
+
+    libcurl does not look before it uses a connection again that was idle for less than a second.
+    It does find out that this one is shut, and takes another.
+    """
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        return  # closed by now, or no socket: curl has a descriptor to wake itself up
+    try:
+        if sock.recv(5, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"HTTP/":
+            log.warning("an origin sent a reply that nobody asked for; connection dropped")
+            sock.shutdown(socket.SHUT_RDWR)
+            while sock.recv(65536, socket.MSG_DONTWAIT):
+                continue
+    except OSError as error:
+        log.debug("an idle connection became readable: %s", error.strerror)
+    finally:
+        sock.detach()  # it is curl's to close
 
 
 class Sockets:
@@ -70,6 +100,7 @@ class Sockets:
         self._loop = loop
         self._watches: dict[int, _Watch] = {}
         self._opened = 0
+        self._next_complaint = 0.0
         self.turn = 0
         self._lazy = pycurl.version_info()[2] >= TRUSTED_SINCE
         self.act = multi.socket_action
@@ -83,14 +114,27 @@ class Sockets:
         """
         self.turn += 1
 
+    def settle(self) -> None:
+        """Leave no watch running that curl does not want."""
+        for watch in self._watches.values():
+            if not watch.wanted:
+                watch.stop()
+
     def open(self, _purpose: int, address: Any) -> socket.socket | int:
         """OPENSOCKETFUNCTION: a socket for curl, which takes its own copy of the descriptor."""
         self._opened += 1
         try:
             return socket.socket(address.family, address.socktype, address.protocol)
         except OSError as error:
-            log.error("no socket for an origin: %s", error.strerror)
+            self._no_socket(error)
             return int(pycurl.SOCKET_BAD)
+
+    def _no_socket(self, error: OSError) -> None:
+        """Log it, once a second: where one is lacking, thousands are."""
+        now = time.monotonic()
+        if now >= self._next_complaint:
+            self._next_complaint = now + 1
+            log.error("no socket for an origin: %s", error.strerror)
 
     def _want(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
         """M_SOCKETFUNCTION. Law: nothing may be raised out of it, or curl aborts every transfer."""

@@ -29,12 +29,21 @@ TEXTS = {
     28: "Timeout was reached",
     52: "Server returned nothing (no headers, no data)",
     56: "Failure when receiving data from the peer",
+    100: "A value or data field grew larger than allowed",
 }
-
-NS_PER_MS = 1_000_000
 
 #: methods that say the length of their body even where there is none
 _EXPECT_BODY = (b"POST", b"PUT", b"PATCH")
+
+# methods after which a connection can be used again, with a body and without
+_MAY_HAVE_BODY = (None, *_EXPECT_BODY)
+_BODILESS = (None, b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE")
+
+NS_PER_MS = 1_000_000
+
+
+#: bytes of a request's body that an idle handle may go on holding
+KEPT_BODY = 4096
 
 #: a shape as jobs carry it: the packed sticky options, and whether there is a body
 Shape = tuple[bytes, bool]
@@ -43,7 +52,10 @@ Shape = tuple[bytes, bool]
 class Transfer:
     """One easy handle and what it gathers. `id` is that of the query it carries out."""
 
-    __slots__ = ("_body", "_hdr", "_head", "_max_body", "_size", "_timeout", "_url", "curl", "id", "queued", "shape")
+    __slots__ = (
+        *("_body", "_hdr", "_head", "_max_body", "_sent_body", "_timeout", "_url"),
+        *("curl", "id", "queued", "shape"),
+    )
 
     def __init__(self, shape: Shape, max_body: int, open_socket: Callable[..., Any]) -> None:
         self.shape = shape
@@ -51,8 +63,8 @@ class Transfer:
         self.queued = 0  # ns from the front's acceptance to here
         self._url = b""
         self._head: list[bytes] = []
-        self._body: list[bytes] = []
-        self._size = 0
+        self._body = bytearray()  # not a list: an origin may send two bytes at a time
+        self._sent_body = 0
         self._max_body = max_body
         self._timeout = 0
         self._hdr = False
@@ -85,6 +97,10 @@ class Transfer:
             has_body = True
         if method is not None and method != (b"POST" if has_body else b"GET"):
             set_(pycurl.CUSTOMREQUEST, method)
+        if method not in (_MAY_HAVE_BODY if has_body else _BODILESS):
+            # An origin that reads no body there takes it for the next request on that connection,
+            # and libcurl looks for unexpected bytes only on connections idle for a second.
+            set_(pycurl.FORBID_REUSE, 1)
 
     def prepare(self, job: list[Any], now: int) -> None:
         """Set what this query has of its own. `job` is a message of the front's; its text is bytes.
@@ -108,19 +124,20 @@ class Transfer:
             self._hdr = False
         if body is not None:
             set_(pycurl.POSTFIELDS, body)
+            self._sent_body = len(body)
 
     def _write(self, data: bytes) -> int | None:
-        self._size += len(data)
-        if self._size > self._max_body:
-            return 0  # curl ends the transfer with a write error
-        self._body.append(data)
-        return None
+        self._body += data
+        # curl ends the transfer with a write error when not all was taken
+        return None if len(self._body) <= self._max_body else 0
 
     def release(self) -> None:
         """Forget the query; the handle stays set up for its shape."""
         self._head.clear()
-        self._body.clear()
-        self._size = 0
+        self._body = bytearray()
+        if self._sent_body > KEPT_BODY:
+            self.curl.setopt(pycurl.POSTFIELDS, b"")
+        self._sent_body = 0
         self.id = 0
 
     def close(self) -> None:
@@ -132,10 +149,8 @@ class Transfer:
     def outcome(self, code: int, err: str | None) -> tuple[int, bytes]:
         """Code and packed outcome of the transfer, which has ended with that code of curl's."""
         head = b"".join(self._head)
-        # Redirects, interim replies and authentication each bring a block, which ends with an empty line.
-        last = max(head.rfind(b"\n\r\nHTTP/") + 3, head.rfind(b"\n\nHTTP/") + 2)
-        if last > 2:
-            head = head[last:]
+        if head.find(b"\nHTTP/", 0, -1) >= 0:
+            head = last_block(head, self.curl.getinfo(pycurl.RESPONSE_CODE))
         line = head[: head.find(b"\n")]
         if not code:
             first = _BEGINS.get(line) or _begin(line)
@@ -154,7 +169,7 @@ class Transfer:
             self.queued // 1000,
         )
         ip = text(get(pycurl.PRIMARY_IP))
-        return code, compose(first, head, b"".join(self._body), times, self._last_url(), ip)
+        return code, compose(first, head, self._body, times, self._last_url(), ip)
 
     def _last_url(self) -> str:
         try:
@@ -164,27 +179,48 @@ class Transfer:
 
     def _error(self, code: int, err: str | None) -> tuple[int, str]:
         """curl's code and text, or better ones where hacd knows more."""
-        if code == WRITE_ERROR and self._size > self._max_body:
+        if code == WRITE_ERROR and len(self._body) > self._max_body:
             return TOO_LARGE, f"body longer than max_body ({self._max_body} bytes)"
-        return code, err or TEXTS.get(code, f"curl error {code}")
+        # libcurl cuts long texts, where need be in the middle of a character.
+        whole = (err or "").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        return code, whole or TEXTS.get(code, f"curl error {code}")
 
 
 #: The begin of an outcome by the status line that it is known from. Origins repeat themselves,
 #: but one that does not shall not make this grow.
 _BEGINS: dict[bytes, bytes] = {}
 BEGINS_MAX = 256
+LINE_MAX = 100
 
 
 def _begin(line: bytes) -> bytes:
-    if len(_BEGINS) >= BEGINS_MAX:
-        _BEGINS.clear()
-    _BEGINS[line] = made = begin(0, None, *status(line))
+    made = begin(0, None, *status(line))
+    if len(line) <= LINE_MAX:
+        if len(_BEGINS) >= BEGINS_MAX:
+            _BEGINS.clear()
+        _BEGINS[line] = made
     return made
 
 
 def text(raw: bytes | None) -> str:
-    """Text of libcurl's, which may hold any byte, or not be there."""
-    return raw.decode("utf-8", "surrogateescape") if raw else ""
+    """Text of libcurl's, which may hold any byte, or not be there; what goes to callers is UTF-8."""
+    return raw.decode("utf-8", "replace") if raw else ""
+
+
+def last_block(head: bytes, rs: int) -> bytes:
+    """The last header block, with its trailers: redirects, interim replies and authentication each bring one.
+
+    A block begins after an empty line. So does a trailer, which may look like a status line; `rs`,
+    the status as curl knows it, tells them apart.
+    """
+    begin = len(head)
+    while begin > 0:
+        begin = max(head.rfind(b"\n\r\nHTTP/", 0, begin) + 3, head.rfind(b"\n\nHTTP/", 0, begin) + 2)
+        begin = begin if begin > 2 else 0
+        line, _, _ = head[begin:].partition(b"\n")
+        if status(line)[0] == rs:
+            break
+    return head[begin:]
 
 
 def status(line: bytes) -> tuple[int, str, str]:
