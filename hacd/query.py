@@ -6,6 +6,7 @@ caller says is judged here, in the front, before anything is sent; a worker trus
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,12 +36,15 @@ URL_MAX = 65_536
 HOST_MAX = 300
 ROUTE_MAX = 255
 METHOD_MAX = 64
+SECRET_MAX = 1024
+PATH_MAX = 4095
 
 _NIL = pack(None)
 
 # A query as `parse` gives it. A tuple and no object: this is made for each query.
-# (url, origin, route, suspend, packed xdata, timeout in ms or None, hdr, body, shape)
-Query = tuple[str, str, str, int, bytes, int | None, list[str] | None, bytes | str | None, bytes]
+# (url, origin, route, suspend, packed xdata, timeout in ms or None, hdr, body, shape, login)
+Login = tuple[str, str]
+Query = tuple[str, str, str, int, bytes, int | None, list[str] | None, bytes | str | None, bytes, Login | None]
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,47 @@ def _timeout(value: Any) -> int | None:
     return value
 
 
+def _integer(name: str, least: int, most: int, unit: str = "") -> Callable[[Any], Any]:
+    def check(value: Any) -> int | None:
+        if value is not None and (type(value) is not int or not least <= value <= most):
+            raise _wrong(name, value, f"an integer from {least} to {most}{unit} would be right")
+        return value
+
+    return check
+
+
+def _secret(name: str) -> Callable[[Any], Any]:
+    """A part of a login: text that no error repeats."""
+
+    def check(value: Any) -> str | None:
+        if value is not None and (type(value) is not str or not value.isprintable() or len(value) > SECRET_MAX):
+            raise BadRequest(f"{name}: it is wrong: at most {SECRET_MAX} printable characters would be right")
+        return value
+
+    return check
+
+
+def _path(name: str, directory: bool = False) -> Callable[[Any], Any]:
+    """A file that libcurl is to read as the daemon's user. Judged now, since libcurl tells it late and badly."""
+    what = "directory" if directory else "file"
+
+    def check(value: Any) -> str | None:
+        if value is None:
+            return None
+        if type(value) is not str or not value.isprintable() or not value.startswith("/") or len(value) > PATH_MAX:
+            raise _wrong(name, value, f"the absolute path of a {what} would be right")
+        if not os.access(value, os.R_OK) or os.path.isdir(value) != directory:
+            raise _wrong(name, value, f"no {what} there that the daemon may read")
+        return value
+
+    return check
+
+
+def _all(value: Any) -> None:
+    if value is not None:
+        raise _wrong("all", value, "nil (all parameters as they are set for the daemon) would be right")
+
+
 def _xdata(value: Any) -> bytes:
     # Packed here, and not when the reply has come: by then it is too late to refuse it.
     try:
@@ -136,9 +181,65 @@ KEYS = {
         Key("timeout", "int", "connection_timeout", "ms until the transaction is resumed at the latest", _timeout),
         Key("hdr", "list of str", "nil", 'headers to add, each "Name: value"', _hdr),
         Key("body", "bin or str", "nil", "the request's body", _body),
+        Key("username", "str", "nil", "who to log in as", _secret("username")),
+        Key("password", "str", "nil", "the password for that", _secret("password")),
+        Key("all", "nil", "nil", "all keys as the parameters have them; a query starts so anyway", _all),
         Key("method", "str", "nil", "any token; without it GET, or POST where there is a body", _method, sticky=True),
+        Key(
+            *(
+                "authmethod",
+                "int",
+                "authmethod",
+                "1 Basic, 2 Digest, 4 Negotiate, 8 NTLM, 16 Digest with IE flavour: a sum",
+            ),
+            *(_integer("authmethod", 1, 31), True),
+        ),
+        Key(
+            *("tls_client_cert", "str", "tls_client_cert", "file of the client certificate, PEM"),
+            *(_path("tls_client_cert"), True),
+        ),
+        Key("tls_client_key", "str", "tls_client_key", "file of its key, PEM", _path("tls_client_key"), True),
+        Key(
+            "tls_ca_path", "str", "tls_ca_path", "directory of authorities", _path("tls_ca_path", directory=True), True
+        ),
+        Key(
+            "tcp_keepalive",
+            "int",
+            "tcp_keepalive",
+            "1: probe the idle connection",
+            _integer("tcp_keepalive", 0, 1),
+            True,
+        ),
+        Key(
+            "tcp_ka_idle",
+            "int",
+            "tcp_ka_idle",
+            "s before the first probe",
+            _integer("tcp_ka_idle", 0, 86_400, " s"),
+            True,
+        ),
+        Key(
+            *("tcp_ka_interval", "int", "tcp_ka_interval", "s between two probes"),
+            *(_integer("tcp_ka_interval", 0, 86_400, " s"), True),
+        ),
+        Key(
+            *("follow_redirect", "int", "curl_follow_redirect", "1: follow redirects"),
+            *(_integer("follow_redirect", 0, 1), True),
+        ),
+        Key(
+            *(
+                "http_version",
+                "int",
+                "0",
+                "0 libcurl's choice, 1 HTTP/2 with upgrade, 2 HTTP/2 by prior knowledge, 3 HTTP/3",
+            ),
+            *(_integer("http_version", 0, 3), True),
+        ),
     )
 }
+
+#: in a fixed order, so that the same options make the same shape whatever their order was
+_STICKY = tuple(key.name for key in KEYS.values() if key.sticky)
 
 _CHECKS = {key.name: key.check for key in KEYS.values()}
 
@@ -158,7 +259,7 @@ def parse(params: Any) -> Query:
     end = url.find("/", 8)
     origin = (_ORIGINS.get(url[:end]) if end > 0 else None) or _origin(url)
     if len(params) == 1:
-        return (url, origin, "", 1, _NIL, None, None, None, b"")
+        return (url, origin, "", 1, _NIL, None, None, None, b"", None)
     options = params[1]
     if type(options) is not dict:
         raise BadRequest("options: a map of option names to values would be right")
@@ -168,6 +269,9 @@ def parse(params: Any) -> Query:
             raise _unknown(name)
         options[name] = check(value)
     take = options.pop
+    login = None
+    if "username" in options or "password" in options or "all" in options:
+        login = _login(take("username", None), take("password", None), take("all", None))
     query = (
         url,
         origin,
@@ -177,11 +281,21 @@ def parse(params: Any) -> Query:
         take("timeout", None),
         take("hdr", None),
         take("body", None),
-        pack(options) if options else b"",
+        _shape(options) if options else b"",
+        login,
     )
     if query[7] is not None and options and options.get("method") == "HEAD":
         raise BadRequest("body: HEAD has none: leave it out, or name another method")
     return query
+
+
+def _shape(options: dict[str, Any]) -> bytes:
+    sticky = {name: options[name] for name in _STICKY if options.get(name) is not None}
+    return pack(sticky) if sticky else b""
+
+
+def _login(username: str | None, password: str | None, _all: None) -> Login | None:
+    return None if username is None and password is None else (username or "", password or "")
 
 
 #: origins by the begin of the URLs that they came in, bounded

@@ -22,6 +22,7 @@ from hacd.rpc import CHUNK
 
 KIB, MIB = 1024, 1024 * 1024
 DAY = 86_400_000
+PATH_MAX = 4095
 
 
 def _meta(text: str, unit: str = "", **bounds: Any) -> Meta:
@@ -49,6 +50,48 @@ class HttpAsyncClient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             le=1_048_576,
         ),
     ] = 2048
+    tls_version: Annotated[
+        Literal[0, 1, 4, 5, 6, 7],
+        _meta("Preferred TLS version, as libcurl numbers them: 0 its default, 1 TLS 1.x, 4 to 7 TLS 1.0 to 1.3."),
+    ] = 0
+    tls_verify_host: Annotated[
+        Literal[0, 1, 2],
+        _meta("Whether the name in a server's certificate has to be the host's: 0 no, 2 yes (1 is 2)."),
+    ] = 2
+    tls_verify_peer: Annotated[
+        Literal[0, 1], _meta("Whether a server's certificate has to be signed by an authority that is known.")
+    ] = 1
+    tls_client_cert: Annotated[
+        str, _meta('File with the client certificate (PEM) that is shown to servers. "": none.', max_length=PATH_MAX)
+    ] = ""
+    tls_client_key: Annotated[
+        str, _meta('File with the private key of that certificate (PEM). "": none.', max_length=PATH_MAX)
+    ] = ""
+    tls_ca_path: Annotated[
+        str,
+        _meta(
+            "Directory with certificates of authorities, hashed as `openssl rehash` does, trusted beside the system's. "
+            '"": none.',
+            max_length=PATH_MAX,
+        ),
+    ] = ""
+    authmethod: Annotated[
+        int,
+        _meta(
+            "How to log in where a query has a `username`, a sum of: 1 Basic, 2 Digest, 4 Negotiate, 8 NTLM, "
+            "16 Digest with IE flavour. With several, libcurl asks the server first.",
+            ge=1,
+            le=31,
+        ),
+    ] = 3
+    curl_follow_redirect: Annotated[
+        int, _meta("Non-zero: follow redirects (3xx), to http and https only, and 10 of them at most.", ge=0, le=1)
+    ] = 0
+    tcp_keepalive: Annotated[int, _meta("Non-zero: probe idle TCP connections.", ge=0, le=1)] = 0
+    tcp_ka_idle: Annotated[
+        int, _meta("Time that a connection is idle before the first probe; 0: libcurl's 60 s.", "s", ge=0, le=86_400)
+    ] = 0
+    tcp_ka_interval: Annotated[int, _meta("Time between two probes; 0: libcurl's 60 s.", "s", ge=0, le=86_400)] = 0
 
 
 class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -200,7 +243,7 @@ def _put(values: dict[str, dict[str, Any]], where: str, section: str, name: str,
         raise SettingsError(f"{where}: no such section {section!r}{_nearest(section, SECTIONS)}")
     field = _field(f"{where}: ", section, name)
     value: Any = text
-    if _base(field.type) is int:
+    if isinstance(field.default, int):
         try:
             value = int(text)
         except ValueError:
@@ -236,6 +279,16 @@ def check(where: str, section: str, name: str, value: Any) -> Any:
         raise SettingsError(f"{where}{section}.{name}: {value!r} is wrong: {right(field)} would be right") from None
 
 
+def names(section: str) -> set[str]:
+    """The names of a section's settings."""
+    return set(_fields(section))
+
+
+def quoted(text: str) -> str:
+    """Text as a string of TOML's."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 def _fields(section: str) -> dict[str, msgspec.structs.FieldInfo]:
     return {field.name: field for field in msgspec.structs.fields(SECTIONS[section])}
 
@@ -266,11 +319,12 @@ def meta(field: msgspec.structs.FieldInfo) -> Meta:
 def right(field: msgspec.structs.FieldInfo) -> str:
     """What would be right for a setting, for people."""
     about = meta(field)
-    unit = f" {about.extra['unit']}" if about.extra and about.extra["unit"] in ("ms", "bytes") else ""
+    unit = f" {about.extra['unit']}" if about.extra and about.extra["unit"] in ("ms", "s", "bytes") else ""
     if _base(field.type) is int:
         return f"an integer from {about.ge} to {about.le}{unit}"
     if get_args(_base(field.type)):
-        return "one of " + ", ".join(f'"{choice}"' for choice in get_args(_base(field.type)))
+        choices = get_args(_base(field.type))
+        return "one of " + ", ".join(f'"{choice}"' if isinstance(choice, str) else str(choice) for choice in choices)
     if about.pattern:
         return 'three octal digits in quotes, such as "0660",'
     return f"text of at most {about.max_length} characters"
@@ -302,7 +356,7 @@ def document() -> str:
 
 def _documented(field: msgspec.structs.FieldInfo) -> list[str]:
     about = meta(field)
-    value = f'"{field.default}"' if isinstance(field.default, str) else str(field.default)
+    value = quoted(field.default) if isinstance(field.default, str) else str(field.default)
     return ["", f"# {about.description}", f"# {right(field).rstrip(',').capitalize()}.", f"{field.name} = {value}"]
 
 

@@ -35,7 +35,7 @@ def refused(*params: Any, **options: Any) -> str:
         parse(list(params) or [URL, options])
     assert caught.value.code == BAD_REQUEST
     assert "\n" not in caught.value.message
-    assert len(caught.value.message) < 300
+    assert len(caught.value.message) < 400
     return caught.value.message
 
 
@@ -52,13 +52,28 @@ WRONG: dict[str, list[Any]] = {
 }
 
 
+STICKY = {
+    "method": "PUT",
+    "authmethod": 2,
+    "tls_client_cert": "/etc/passwd",
+    "tls_client_key": "/etc/passwd",
+    "tls_ca_path": "/etc",
+    "tcp_keepalive": 1,
+    "tcp_ka_idle": 10,
+    "tcp_ka_interval": 20,
+    "follow_redirect": 1,
+    "http_version": 2,
+}
+
+
 # -- what is right
 
 
 def test_url_alone() -> None:
-    expected = (URL, "http://127.0.0.1:8080", "", 1, rpc.pack(None), None, None, None, b"")
+    expected = (URL, "http://127.0.0.1:8080", "", 1, rpc.pack(None), None, None, None, b"", None)
     assert parse([URL]) == expected
     assert parse([URL, {}]) == expected
+    assert parse([URL, dict.fromkeys(KEYS)]) == expected
 
 
 def test_every_option() -> None:
@@ -69,12 +84,66 @@ def test_every_option() -> None:
         "timeout": 100,
         "hdr": ["X-Foo: bar"],
         "body": b"\x00\xff",
-        "method": "PUT",
+        **STICKY,
+        "username": "alice",
+        "password": "secret",
+        "all": None,
     }
     assert set(options) == set(KEYS)
-    xdata, shape = rpc.pack({"any": [1, b"x"]}), rpc.pack({"method": "PUT"})
-    expected = ("HTTP_REPLY", 0, xdata, 100, ["X-Foo: bar"], b"\x00\xff", shape)
+    xdata, shape = rpc.pack({"any": [1, b"x"]}), rpc.pack(STICKY)
+    expected = ("HTTP_REPLY", 0, xdata, 100, ["X-Foo: bar"], b"\x00\xff", shape, ("alice", "secret"))
     assert parse([URL, options])[ROUTE:] == expected
+
+
+def test_order_of_options_makes_no_other_shape() -> None:
+    assert given_(**STICKY)[SHAPE] == given_(**dict(reversed(STICKY.items())))[SHAPE]
+
+
+@pytest.mark.parametrize(("login", "expected"), [({"username": "a"}, ("a", "")), ({"password": "p"}, ("", "p"))])
+def test_half_a_login(login: dict[str, str], expected: tuple[str, str]) -> None:
+    assert given_(**login)[-1] == expected
+
+
+@pytest.mark.parametrize("name", ["username", "password"])
+@pytest.mark.parametrize("value", ["hunter2\r\n", "hunter2\x00", "hunter2" * 1000, b"hunter2", ["hunter2"]])
+def test_no_part_of_a_login_is_in_a_message(name: str, value: Any) -> None:
+    message = refused(**{name: value})
+    assert message.startswith(f"{name}: ")
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize("name", ["tls_client_cert", "tls_client_key", "tls_ca_path"])
+@pytest.mark.parametrize("value", ["/no/such/thing", "relative", "", "/etc/\n", 1, "/" + "x" * 5000])
+def test_file_that_cannot_be_read(name: str, value: Any) -> None:
+    assert refused(**{name: value}).startswith(f"{name}: ")
+
+
+def test_file_where_a_directory_belongs_and_the_other_way_round() -> None:
+    assert "no directory there" in refused(tls_ca_path="/etc/passwd")
+    assert "no file there" in refused(tls_client_cert="/etc")
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("authmethod", 31),
+        ("tcp_keepalive", 1),
+        ("tcp_ka_idle", 86_400),
+        ("tcp_ka_interval", 86_400),
+        ("follow_redirect", 1),
+        ("http_version", 3),
+    ],
+)
+def test_bounds_of_integers(name: str, most: int) -> None:
+    least = 1 if name == "authmethod" else 0
+    for value in (least, most):
+        assert given_(**{name: value})[SHAPE] == rpc.pack({name: value})
+    for wrong in (least - 1, most + 1, True, "1", 1.0, [1]):
+        assert refused(**{name: wrong}).startswith(f"{name}: ")
+
+
+def test_all_resets_and_nothing_else() -> None:
+    assert refused(all=1).startswith("all: ")
 
 
 @pytest.mark.parametrize("name", KEYS)

@@ -22,7 +22,7 @@ SUN_PATH = 107
 
 FIELDS = [(section, field) for section, table in SECTIONS.items() for field in msgspec.structs.fields(table)]
 INTEGERS = [(section, field.name) for section, field in FIELDS if get_args(field.type)[0] is int]
-TEXTS = [(section, field.name) for section, field in FIELDS if get_args(field.type)[0] is not int]
+TEXTS = [(section, field.name) for section, field in FIELDS if isinstance(field.default, str)]
 BY_NAME = {(section, field.name): field for section, field in FIELDS}
 
 

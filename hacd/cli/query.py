@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 HTTP_RETURNED_ERROR = 22
 
 
+#: options that are a query's keys as they stand
+_FILES = ("tls_client_cert", "tls_client_key", "tls_ca_path")
+_KEYS = ("method", "timeout", "xdata", "authmethod", *_FILES, "follow_redirect", "http_version")
+
+
 @click.command()
 @click.argument("url")
 @click.option("-X", "--method", metavar="TOKEN", help="Default: GET, or POST where there is a body.")
@@ -26,6 +31,17 @@ HTTP_RETURNED_ERROR = 22
 @click.option("-d", "--body", metavar="DATA|@FILE|@-", help="The request's body; @ reads it from a file or from stdin.")
 @click.option(
     "--timeout", type=click.IntRange(1, 86_400_000), metavar="MS", help="Default: the daemon's connection_timeout."
+)
+@click.option("--user", "login", metavar="NAME:PASSWORD", help="Log in as NAME.")
+@click.option(
+    "--authmethod", type=click.IntRange(1, 31), metavar="N", help="1 Basic, 2 Digest, 4 Negotiate, 8 NTLM: a sum."
+)
+@click.option("--tls-client-cert", metavar="FILE", help="Client certificate, PEM.")
+@click.option("--tls-client-key", metavar="FILE", help="Its key, PEM.")
+@click.option("--tls-ca-path", metavar="DIRECTORY", help="Authorities to trust, hashed.")
+@click.option("--follow", "follow_redirect", is_flag=True, default=None, help="Follow redirects.")
+@click.option(
+    "--http-version", type=click.IntRange(0, 3), metavar="N", help="0 libcurl's choice, 1 or 2 HTTP/2, 3 HTTP/3."
 )
 @click.option("--route", default="", metavar="NAME", help="The route that the reply names.")
 @click.option("--no-suspend", is_flag=True, help="Do not wait: print the query's id.")
@@ -44,7 +60,14 @@ def query(
     """
     from hacd.client.blocking import Client
 
-    keys = {name: given[name] for name in ("method", "timeout", "xdata") if given[name] is not None}
+    keys = {name: given[name] for name in _KEYS if given[name] is not None}
+    for name in _FILES:
+        if name in keys:
+            keys[name] = os.path.abspath(keys[name])
+    if keys.pop("follow_redirect", False):
+        keys["follow_redirect"] = 1
+    if given["login"] is not None:
+        keys["username"], _, keys["password"] = given["login"].partition(":")
     if hdr:
         keys["hdr"] = list(hdr)
     if body is not None:

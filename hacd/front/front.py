@@ -96,7 +96,7 @@ class Front:
         `msgid` of None: an unsuspended query, whose reply comes as a notification. It is the
         session that knows its own: no outcome comes before it has noted what this returns.
         """
-        url, origin, route, _, xdata, timeout, hdr, body, shape = query
+        url, origin, route, _, xdata, timeout, hdr, body, shape, login = query
         transactions = self.transactions
         if (
             self.stopping
@@ -119,7 +119,7 @@ class Front:
         self._deadlines.add(transaction, due)
         if self._armed is None or due < self._armed:
             self._arm()
-        job = (transaction.id, url, timeout, hdr, body, shape, now)
+        job = (transaction.id, url, timeout, hdr, body, shape, now, login)
         worker = self._dispatch.choose(origin)
         if worker is None:
             self._parked[transaction] = (origin, job)

@@ -1,6 +1,6 @@
 """A worker as the front sees it: a channel that takes jobs and brings outcomes.
 
-To a worker: `[id, url, timeout, hdr, body, shape, started]` is a job, `[id]` cancels one, `[0]` says goodbye.
+To a worker: `[id, url, timeout, hdr, body, shape, started, login]` is a job, `[id]` cancels one, `[0]` says goodbye.
 From a worker: `[id, code, outcome]`; with id 0 it is a word of the worker's own, `[0, word, value]`.
 """
 

@@ -15,9 +15,10 @@ import pycurl
 
 from hacd import log
 from hacd.loop import Loop, Timer
-from hacd.outcome import URL_MALFORMED
+from hacd.settings import Settings
+from hacd.worker.setup import SetUp, Shape
 from hacd.worker.sockets import Sockets
-from hacd.worker.transfer import Shape, Transfer
+from hacd.worker.transfer import Transfer, code_and_text, refused
 
 #: handles kept between transfers, of all shapes together
 IDLE_HANDLES = 512
@@ -35,8 +36,8 @@ Report = Callable[[int, int, bytes], None]
 class Engine:
     """Carries jobs out. `report` is called once for each that was started and not cancelled."""
 
-    def __init__(self, loop: Loop, max_body: int, report: Report) -> None:
-        self._max_body = max_body
+    def __init__(self, loop: Loop, settings: Settings, report: Report) -> None:
+        self._set_up = SetUp(settings)
         self._report = report
         self._loop = loop
         self._timer = Timer(loop)
@@ -59,13 +60,16 @@ class Engine:
 
     def start(self, job: list[Any], now: int) -> None:
         """Begin a transfer; `now` in ns. What libcurl refuses is reported as that job's outcome."""
-        transfer = self._handle((job[5], job[4] is not None))
+        try:
+            transfer = self._handle((job[5], job[4] is not None))
+        except pycurl.error as error:
+            self._report(job[0], *refused(error, job[1]))
+            return
         try:
             transfer.prepare(job, now)
             self._multi.add_handle(transfer.curl)
         except pycurl.error as error:
-            code, text = error.args if len(error.args) == 2 else (URL_MALFORMED, str(error))
-            self._report(transfer.id, *transfer.outcome(code or URL_MALFORMED, text))
+            self._report(transfer.id, *transfer.outcome(*code_and_text(error)))
             self._discard(transfer)
             return
         self._active[transfer.id] = transfer
@@ -73,7 +77,7 @@ class Engine:
     def _handle(self, shape: Shape) -> Transfer:
         if shape in self._idle:
             return self._idle_handle(shape)
-        transfer = Transfer(shape, self._max_body, self._sockets.open)
+        transfer = Transfer(shape, self._set_up, self._sockets.open)
         self._by_curl[transfer.curl] = transfer
         return transfer
 

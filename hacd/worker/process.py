@@ -39,7 +39,7 @@ class WorkerProcess:
         self._max_frame = settings.limits.max_frame + JOB_ROOM
         self._loop = Loop()
         self._flusher = Flusher(self._loop)
-        self._engine = Engine(self._loop, settings.limits.max_body, self._report)
+        self._engine = Engine(self._loop, settings, self._report)
         self._child = process.Child(self._loop, line, self._drain, self._loop.stop)
         self._redial = Timer(self._loop)
         self._channel: Channel | None = None

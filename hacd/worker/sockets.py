@@ -10,7 +10,8 @@ Two scars keep that safe:
   a watch that was left running is trusted only if curl has opened no socket since; else it is
   started anew.
 - libuv hands a watch to the kernel only when it next waits, and aborts the process if the
-  descriptor is closed by then. So only a watch that the kernel has is left running.
+  descriptor is closed by then. So of the watches that the kernel has not got yet, only those
+  are left running whose descriptor is open at that moment.
 
 Law: who opens a descriptor in this process that is not curl's, and watches it, calls `settle`
 first: a watch that was left running on that number would take its events away.
@@ -18,6 +19,7 @@ first: a watch that was left running on that number would take its events away.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from typing import Any
@@ -71,6 +73,14 @@ class _Watch:
             self.sockets.failed = True
 
 
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 def _refuse_unasked(fd: int) -> None:
     """An idle connection became readable. An HTTP reply there answers nobody: no later query shall get it.
 
@@ -102,6 +112,7 @@ class Sockets:
         self._opened = 0
         self._next_complaint = 0.0
         self.turn = 0
+        self._unknown: list[_Watch] = []  # unwanted since, but started in this turn: the kernel has them not yet
         self._lazy = pycurl.version_info()[2] >= TRUSTED_SINCE
         self.act = multi.socket_action
         self.failed = False
@@ -113,6 +124,11 @@ class Sockets:
         To be called at the end of each turn; without it no watch is ever left running.
         """
         self.turn += 1
+        if self._unknown:
+            unknown, self._unknown = self._unknown, []
+            for watch in unknown:
+                if not watch.wanted and not _is_open(watch.fd):
+                    watch.stop()
 
     def settle(self) -> None:
         """Leave no watch running that curl does not want."""
@@ -143,7 +159,7 @@ class Sockets:
             if watch is not None:
                 watch.wanted = 0
                 if watch.turn == self.turn:
-                    watch.stop()
+                    self._unknown.append(watch)
             return
         # The common case first: the same again, on a connection that was kept.
         if watch is not None and watch.active == what and watch.opened == self._opened and self._lazy:

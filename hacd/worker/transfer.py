@@ -12,14 +12,8 @@ from typing import Any
 
 import pycurl
 
-from hacd import __version__
-from hacd.outcome import TOO_LARGE, WRITE_ERROR, begin, compose
-from hacd.rpc import unpack
-
-HTTP_ONLY = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
-
-#: s that an unused connection is kept
-MAXAGE_CONN = 118
+from hacd.outcome import TOO_LARGE, URL_MALFORMED, WRITE_ERROR, begin, compose, failure
+from hacd.worker.setup import SetUp, Shape
 
 # What libcurl says where its error buffer stayed empty (its own table is out of reach from Python).
 TEXTS = {
@@ -32,32 +26,23 @@ TEXTS = {
     100: "A value or data field grew larger than allowed",
 }
 
-#: methods that say the length of their body even where there is none
-_EXPECT_BODY = (b"POST", b"PUT", b"PATCH")
-
-# methods after which a connection can be used again, with a body and without
-_MAY_HAVE_BODY = (None, *_EXPECT_BODY)
-_BODILESS = (None, b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE")
-
 NS_PER_MS = 1_000_000
 
 
 #: bytes of a request's body that an idle handle may go on holding
 KEPT_BODY = 4096
 
-#: a shape as jobs carry it: the packed sticky options, and whether there is a body
-Shape = tuple[bytes, bool]
-
 
 class Transfer:
     """One easy handle and what it gathers. `id` is that of the query it carries out."""
 
     __slots__ = (
-        *("_body", "_hdr", "_head", "_max_body", "_sent_body", "_timeout", "_url"),
+        *("_body", "_hdr", "_head", "_login", "_max_body", "_sent_body", "_timeout", "_url"),
         *("curl", "id", "queued", "shape"),
     )
 
-    def __init__(self, shape: Shape, max_body: int, open_socket: Callable[..., Any]) -> None:
+    def __init__(self, shape: Shape, set_up: SetUp, open_socket: Callable[..., Any]) -> None:
+        """Raises pycurl.error where this libcurl cannot do what the shape asks for."""
         self.shape = shape
         self.id = 0
         self.queued = 0  # ns from the front's acceptance to here
@@ -65,49 +50,21 @@ class Transfer:
         self._head: list[bytes] = []
         self._body = bytearray()  # not a list: an origin may send two bytes at a time
         self._sent_body = 0
-        self._max_body = max_body
+        self._max_body = set_up.max_body
         self._timeout = 0
         self._hdr = False
+        self._login = False
         self.curl = pycurl.Curl()
-        self._set_up(open_socket)
-
-    def _set_up(self, open_socket: Callable[..., Any]) -> None:
-        set_ = self.curl.setopt
-        set_(pycurl.NOSIGNAL, 1)
-        set_(pycurl.PROTOCOLS, HTTP_ONLY)
-        set_(pycurl.REDIR_PROTOCOLS, HTTP_ONLY)
-        # A proxy of the environment would be one more party that nobody named.
-        set_(pycurl.PROXY, "")
-        set_(pycurl.USERAGENT, f"hacd/{__version__}")
-        set_(pycurl.MAXAGE_CONN, MAXAGE_CONN)
-        set_(pycurl.OPENSOCKETFUNCTION, open_socket)
-        set_(pycurl.HEADERFUNCTION, self._head.append)
-        set_(pycurl.WRITEFUNCTION, self._write)
-        packed, has_body = self.shape
-        sticky: dict[bytes, Any] = unpack(packed, text=False) if packed else {}
-        self._set_method(sticky.get(b"method"), has_body)
-
-    def _set_method(self, method: bytes | None, has_body: bool) -> None:
-        set_ = self.curl.setopt
-        if method == b"HEAD":
-            set_(pycurl.NOBODY, 1)
-            return
-        if method in _EXPECT_BODY and not has_body:
-            set_(pycurl.POSTFIELDS, b"")  # without a length of 0, origins answer 411
-            has_body = True
-        if method is not None and method != (b"POST" if has_body else b"GET"):
-            set_(pycurl.CUSTOMREQUEST, method)
-        if method not in (_MAY_HAVE_BODY if has_body else _BODILESS):
-            # An origin that reads no body there takes it for the next request on that connection,
-            # and libcurl looks for unexpected bytes only on connections idle for a second.
-            set_(pycurl.FORBID_REUSE, 1)
+        set_up.apply(self.curl, shape, open_socket)
+        self.curl.setopt(pycurl.HEADERFUNCTION, self._head.append)
+        self.curl.setopt(pycurl.WRITEFUNCTION, self._write)
 
     def prepare(self, job: list[Any], now: int) -> None:
         """Set what this query has of its own. `job` is a message of the front's; its text is bytes.
 
         Raises pycurl.error for what libcurl itself refuses.
         """
-        self.id, self._url, timeout, hdr, body, _shape, accepted = job
+        self.id, self._url, timeout, hdr, body, _shape, accepted, login = job
         self.queued = now - accepted
         if self.queued >= NS_PER_MS:
             timeout = max(1, timeout - self.queued // NS_PER_MS)
@@ -122,9 +79,20 @@ class Transfer:
         elif self._hdr:
             self.curl.unsetopt(pycurl.HTTPHEADER)  # an empty list is ignored: the last query's headers would stay
             self._hdr = False
+        if login is not None or self._login:
+            self._log_in(login)
         if body is not None:
             set_(pycurl.POSTFIELDS, body)
             self._sent_body = len(body)
+
+    def _log_in(self, login: list[bytes] | None) -> None:
+        self._login = login is not None
+        if login is None:
+            self.curl.unsetopt(pycurl.USERNAME)
+            self.curl.unsetopt(pycurl.PASSWORD)
+        else:
+            self.curl.setopt(pycurl.USERNAME, login[0])
+            self.curl.setopt(pycurl.PASSWORD, login[1])
 
     def _write(self, data: bytes) -> int | None:
         self._body += data
@@ -200,6 +168,18 @@ def _begin(line: bytes) -> bytes:
             _BEGINS.clear()
         _BEGINS[line] = made
     return made
+
+
+def refused(error: pycurl.error, url: bytes) -> tuple[int, bytes]:
+    """Code and packed outcome of a query for which libcurl makes no transfer."""
+    code, said = code_and_text(error)
+    return code, failure(code, said, text(url), 0)
+
+
+def code_and_text(error: pycurl.error) -> tuple[int, str]:
+    """What an exception of pycurl's says."""
+    code, said = error.args if len(error.args) == 2 else (URL_MALFORMED, str(error))
+    return code or URL_MALFORMED, str(said)
 
 
 def text(raw: bytes | None) -> str:
