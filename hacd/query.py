@@ -31,7 +31,9 @@ _HEADER = re.compile(rf"({_TOKEN})(?::[^{_FORBIDDEN}]*|;)")
 #: next caller's query then travels on (request smuggling).
 _FRAMING = frozenset(("content-length", "transfer-encoding"))
 
-#: characters of a URL, of its host and port, of a route's name, of a method
+HDR_MAX = 256
+
+#: characters of a URL, of its host and port, of a route's name, of a method, of half a login, of a path
 URL_MAX = 65_536
 HOST_MAX = 300
 ROUTE_MAX = 255
@@ -67,7 +69,8 @@ def _wrong(name: str, value: Any, right: str) -> BadRequest:
     return BadRequest(f"{name}: {shown(value)} is wrong: {right}")
 
 
-def _route(value: Any) -> str:
+def check_route(value: Any) -> str:
+    """`value`, if it can be a route's name. Raises BadRequest."""
     if value is None:
         return ""
     if type(value) is not str or not value.isprintable() or len(value) > ROUTE_MAX:
@@ -94,6 +97,8 @@ def _hdr(value: Any) -> list[str] | None:
         return None
     if type(value) is not list:
         raise BadRequest(f'hdr: a {type(value).__name__} is wrong: a list of "Name: value" strings would be right')
+    if len(value) > HDR_MAX:
+        raise BadRequest(f"hdr: {len(value)} headers are too many: at most {HDR_MAX} would be right")
     for line in value:
         match = _HEADER.fullmatch(line) if type(line) is str else None
         if match is None:
@@ -175,7 +180,7 @@ def _xdata(value: Any) -> bytes:
 KEYS = {
     key.name: key
     for key in (
-        Key("route", "str", '""', "the route in which the transaction is resumed", _route),
+        Key("route", "str", '""', "the route in which the transaction is resumed", check_route),
         Key("suspend", "int", "1", "0: do not suspend; the id comes at once, the reply later", _suspend),
         Key("xdata", "any", "nil", "comes back with the reply as it is (`$http_xdata`)", _xdata),
         Key("timeout", "int", "connection_timeout", "ms until the transaction is resumed at the latest", _timeout),

@@ -20,8 +20,8 @@ REQUEST, RESPONSE, NOTIFICATION = 0, 1, 2
 CHUNK = 65536
 
 #: items that an array or a map of a caller may have. msgpack reserves an array's memory
-#: from its header alone, at each level of nesting, of which it allows a thousand: that is 2 MiB.
-MAX_ITEMS = 256
+#: from its header alone, at each level of nesting, of which it allows a thousand: that is 4 MiB.
+MAX_ITEMS = 512
 
 MSGID_MAX = 2**32 - 1
 

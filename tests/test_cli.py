@@ -318,7 +318,7 @@ def test_exit_code_of_wrong_usage(arguments: tuple[str, ...], word: str) -> None
 
 def test_output_that_cannot_be_written(ask: Ask, origin: RawOrigin) -> None:
     said = ask("query", "-o", "/no/such/directory/file", origin.url)
-    assert said.code == 2
+    assert said.code == 23
     assert "/no/such/directory/file: No such file or directory" in said.error
 
 

@@ -177,6 +177,7 @@ WRONG: list[tuple[Any, Any, str, str]] = [
     ("query", ["http://x/", {"hdr": [1]}], "bad_request", "hdr"),
     ("query", ["http://x/", {"hdr": ["Content-Length: 0"]}], "bad_request", "Content-Length"),
     ("query", ["http://x/", {"hdr": ["transfer-encoding: chunked"]}], "bad_request", "transfer-encoding"),
+    ("query", ["http://x/", {"hdr": ["X: y"] * 257}], "bad_request", "257 headers are too many"),
     ("query", ["http://x/", {"body": 1}], "bad_request", "body"),
     ("query", ["http://x/", {"body": "x", "method": "HEAD"}], "bad_request", "body"),
     ("query", ["http://x/", {"route": 1}], "bad_request", "route"),

@@ -121,7 +121,7 @@ def _write(data: bytes, output: str | None) -> None:
         with open(output, "wb") as file:
             file.write(data)
     except OSError as error:
-        raise click.BadParameter(f"{output}: {error.strerror}", param_hint="--output") from None
+        raise OSError(error.errno, f"{output}: {error.strerror}") from None
 
 
 def printable(reply: Reply) -> dict[str, Any]:

@@ -85,7 +85,12 @@ class _Protocol(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def hang_up(self) -> None:
+        """End the connection, and every call that waits on it."""
+        self._fail(calls.lost(self.path, "closed by this client"))
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None  # it is closing already
         self._fail(calls.lost(self.path, str(exc) if exc else "connection closed"))
 
 
@@ -118,7 +123,7 @@ class AsyncClient:
         async with self._lock():
             protocol, self._protocol = self._protocol, None
         if protocol is not None:
-            protocol.connection_lost(None)
+            protocol.hang_up()
         handlers = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in handlers:
             task.cancel()
@@ -160,10 +165,17 @@ class AsyncClient:
         return bool(await self.call("stop", []))
 
     def route(self, name: str) -> Callable[[Handler], Handler]:
-        """Decorator: `handler(reply)` takes the replies of unsuspended queries that name this route."""
+        """Decorator: `handler(reply)` takes the replies of unsuspended queries that name this route.
+
+        Also of queries that other connections of this user sent; with others who registered for
+        the route, it takes turns.
+        """
 
         def decorate(handler: Handler) -> Handler:
             self._handlers[name] = handler
+            protocol = self._protocol
+            if protocol is not None and protocol.lost is None:
+                self._register(protocol, [name])
             return handler
 
         return decorate
@@ -235,7 +247,13 @@ class AsyncClient:
                 except OSError as error:
                     raise calls.unavailable(path, error) from None
                 self._protocol = protocol
+                if self._handlers:
+                    self._register(protocol, list(self._handlers))
             return protocol
+
+    def _register(self, protocol: _Protocol, routes: list[str]) -> None:
+        """Have the replies of these routes come to this connection, whoever of this user sent the query."""
+        self._start(protocol, "register", [routes], _nothing)
 
     def _deliver(self, reply: Reply) -> None:
         """The reply of an unsuspended query has come: its route's handler takes it."""
@@ -253,6 +271,10 @@ class AsyncClient:
             task = asyncio.ensure_future(running)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+
+def _nothing(_error: HacdError | None, _result: Any) -> None:
+    """The end of a call that nobody waits for: without it, replies come to who sent the query."""
 
 
 def _settle(future: asyncio.Future[Any], error: HacdError | None, result: Any) -> None:

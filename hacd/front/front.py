@@ -16,6 +16,7 @@ from hacd import log
 from hacd.errors import BUSY, STOPPING, ProtocolError, Refused
 from hacd.front.deadlines import Deadlines
 from hacd.front.dispatch import Dispatch
+from hacd.front.registry import Registry
 from hacd.front.sessions import Session
 from hacd.front.statistics import Statistics
 from hacd.front.transactions import Transaction, Transactions
@@ -45,6 +46,7 @@ class Front:
         self.statistics = Statistics()
         self.transactions = Transactions(slots(settings.http_async_client.hash_size))
         self.sessions: set[Session] = set()
+        self.registry: Registry[Session] = Registry()
         self.workers: set[WorkerLink] = set()
         self.stopping = False
         self._dispatch: Dispatch[WorkerLink] = Dispatch()
@@ -268,6 +270,7 @@ class Front:
     def forget(self, session: Session) -> None:
         """A caller has gone."""
         self.sessions.discard(session)
+        self.registry.remove(session)
 
     # -- the end
 

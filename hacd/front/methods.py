@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hacd import __version__
 from hacd.errors import FORBIDDEN, BadRequest, Refused
 from hacd.outcome import ABORTED
-from hacd.query import redacted
+from hacd.query import check_route, redacted
 
 if TYPE_CHECKING:
     from hacd.front.sessions import Session
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: rows of `transactions`, and characters of a URL in it
 LISTED = 1000
 URL_SHOWN = 256
+
+#: routes that one connection may register for
+ROUTES_MAX = 256
 
 
 def _none(method: str, params: list[Any]) -> None:
@@ -91,6 +94,19 @@ def cancel(session: Session, params: list[Any]) -> bool:
     return True
 
 
+def register(session: Session, params: list[Any]) -> bool:
+    """From now on this connection takes, in turn with others, the replies of unsuspended queries of these routes."""
+    right = f"register: params: [[route, …]] would be right, of at most {ROUTES_MAX} routes for a connection"
+    if len(params) != 1 or type(params[0]) is not list:
+        raise BadRequest(right)
+    routes = {check_route(route) for route in params[0]}
+    registry = session.front.registry
+    if registry.routes(session) + len(routes) > ROUTES_MAX:
+        raise BadRequest(right)
+    registry.add(session, routes)
+    return True
+
+
 def stop(session: Session, params: list[Any]) -> bool:
     """Drain and end, as on SIGTERM."""
     _none("stop", params)
@@ -114,6 +130,7 @@ METHODS: dict[str, Callable[[Session, list[Any]], Any]] = {
     "stats": stats,
     "transactions": transactions,
     "cancel": cancel,
+    "register": register,
     "stop": stop,
 }
 

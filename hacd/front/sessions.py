@@ -6,6 +6,7 @@ is lost does the connection end, after one error.
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import sys
@@ -180,16 +181,28 @@ class Session:
             statistics.refused += 1
 
     def resume(self, transaction: Transaction, outcome: bytes) -> None:
-        """`transaction` comes back to its caller: as the response of its call, or as `resume`."""
+        """`transaction` comes back: as the response of its call, or as `resume` to whoever takes that route."""
+        front = self.front
         msgid = transaction.msgid
-        del self.transactions[-transaction.id if msgid is None else msgid]
-        if self.channel.deaf:
-            if msgid is None:
-                self.front.statistics.undelivered += 1
-            return
-        head = _RESUME if msgid is None else rpc.response_head(msgid)
-        tail = appendix(self.front.public_id(transaction.id), transaction.route, transaction.xdata)
-        self.channel.send(head, outcome, tail)
+        taker = self
+        if msgid is None:
+            del self.transactions[-transaction.id]
+            taker = front.registry.choose(transaction.route, self) or self
+            head = _RESUME
+        else:
+            del self.transactions[msgid]
+            head = rpc.response_head(msgid)
+        if not taker.channel.deaf:
+            tail = appendix(front.public_id(transaction.id), transaction.route, transaction.xdata)
+            taker.channel.send(head, outcome, tail)
+        elif msgid is None:
+            front.statistics.undelivered += 1
+
+    def may_take_from(self, sender: object) -> bool:
+        """A caller takes what its own user sent; root and the daemon's own user take everybody's."""
+        if self.channel.deaf or not isinstance(sender, Session):
+            return False
+        return self.peer.uid in (0, os.geteuid(), sender.peer.uid)
 
     def _broken(self, error: ProtocolError) -> None:
         """Framing is lost: one error, and the connection ends. What was whole before comes first."""
@@ -202,7 +215,7 @@ class Session:
         code = TOO_LARGE if isinstance(error, FrameTooLarge) else BAD_REQUEST
         log.warning("caller uid %d pid %d: %s; connection closed", self.peer.uid, self.peer.pid, error)
         self._refuse(msgid, Refused(code, str(error)))
-        self._abandon("its caller sent what is no MessagePack-RPC")
+        self._abandon("its connection is out of step")
         self.channel.close_when_sent()
 
     def _closed(self, why: str) -> None:
