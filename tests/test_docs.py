@@ -1,0 +1,57 @@
+"""The docs say what the tables say: every setting, every key, every method, every command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import FieldInfo, fields
+
+import hacd
+from hacd import settings
+from hacd.cli.main import cli
+from hacd.front.methods import NAMES
+from hacd.query import KEYS, Key
+
+ROOT = Path(__file__).parent.parent
+PARAMETERS = (ROOT / "docs" / "parameters.md").read_text()
+PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
+PARITY = (ROOT / "docs" / "parity.md").read_text()
+
+SETTINGS = [(section, field) for section, table in settings.SECTIONS.items() for field in fields(table)]
+
+
+@pytest.mark.parametrize(("section", "field"), SETTINGS, ids=[f"{section}.{field.name}" for section, field in SETTINGS])
+def test_every_setting_has_its_row(section: str, field: FieldInfo) -> None:
+    default = settings.quoted(field.default) if isinstance(field.default, str) else field.default
+    values = settings.right(field).removeprefix("an integer from ").rstrip(",")
+    row = f"| `{field.name}` | `{default}` | {values} | {settings.meta(field).description} |"
+    assert row in PARAMETERS.split(f"### [{section}]")[1].split("###")[0]
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+def test_every_key_has_its_row(key: Key) -> None:
+    row = f"| `{key.name}` | "
+    (line,) = [line for line in PARAMETERS.split("## Options of a query")[1].splitlines() if line.startswith(row)]
+    assert key.text in line
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_every_method_has_its_row(method: str) -> None:
+    assert f"\n| `{method}` | " in PROTOCOL
+
+
+@pytest.mark.parametrize(
+    "name", [*(field.name for field in fields(settings.HttpAsyncClient)), *sorted(set(KEYS) - {"route"})]
+)
+def test_parity_names_it(name: str) -> None:
+    assert f"`{name}`" in PARITY
+
+
+def test_every_command_is_in_the_operations_page() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text() + PARAMETERS
+    assert [name for name in cli.commands if f"hacd {name}" not in text] == []
+
+
+def test_the_changelog_has_this_version() -> None:
+    assert f"## [{hacd.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
