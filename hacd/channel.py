@@ -30,14 +30,15 @@ class Flusher:
         self.dirty: list[Channel] = []
         self._prepare = Prepare(loop)
 
-    def start(self, before: Callable[[], None] | None = None) -> None:
-        """Flush from now on. `before` runs first each time: what it sends leaves at once too."""
+    def start(self, before: Callable[[], None], after: Callable[[], None] | None = None) -> None:
+        """Flush from now on. `before` runs first each time: what it sends leaves at once too; `after` last."""
 
         def prepared(_handle: Any) -> None:
-            if before is not None:
-                before()
+            before()
             if self.dirty:
                 self.flush()
+            if after is not None:
+                after()
 
         self._prepare.start(prepared)
 
@@ -210,6 +211,8 @@ class Channel:
         never read what was wrong. `on_closed` is called at the end.
         """
         self.deaf = True
+        self._paused = False
+        self._watch()
         self._linger = Timer(self._loop)
         self._linger.start(lambda _timer: self._end("did not hang up"), LINGER, 0)
         if self._unsent is None and not self._gathered:

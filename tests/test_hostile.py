@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,6 +93,26 @@ def test_many_cheap_calls_do_not_hold_the_others(daemon: Daemon, neighbour: Clie
         neighbour.ping()
         assert [wire.receive()[1] for _ in range(4999)] == list(range(1, 5000))
         thread.join()
+
+
+@pytest.mark.parametrize("loop", ["pyuv", "uvloop"])
+def test_expensive_calls_do_not_hold_the_others(
+    start_daemon: StartDaemon, start_origin: StartOrigin, loop: str
+) -> None:
+    """64 KiB of them, unread: the others get their turn, and what is unread is bounded."""
+    pytest.importorskip(loop)
+    origin = start_origin(lambda _sock, _head: None)
+    daemon = start_daemon(loop=loop, max_client_buffer=4 * MIB)
+    front = psutil.Process(daemon.pid("front"))
+    with Wire(daemon.socket) as busy, Wire(daemon.socket) as attacker, daemon.client() as neighbour:
+        busy.send(*([0, n, "query", [origin.url, {"timeout": 60_000}]] for n in range(1000)))
+        wait_for("all in flight", lambda: neighbour.stats()["in_flight"] == 1000)
+        attacker.raw(b"".join(msgpack.packb([0, n, "transactions", []]) for n in range(3000)) + b"\xc1")
+        begin = time.monotonic()
+        neighbour.ping()
+        assert time.monotonic() - begin < 2
+        wait_for("the attacker to be cut off", lambda: "does not read" in daemon.log)
+    assert front.memory_info().rss < 200 * MIB
 
 
 def test_calls_before_a_break_are_carried_out_however_many(daemon: Daemon, neighbour: Client) -> None:

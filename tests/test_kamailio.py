@@ -38,12 +38,30 @@ request_route { http_async_query("http://example.com/?a=#b", "R"); }
 def test_every_kind_of_line() -> None:
     assert list(convert("kamailio.cfg", CONFIG)) == [
         "[http_async_client]",
+        "# no_such  # line 15: hacd has no such setting",
+        "# hash_size = $def(SIZE)  # line 16: neither a number nor text in quotes",
         "workers = 2",
         "connection_timeout = 1000",
         "tls_version = 6",
         'tls_ca_path = "/etc/kamailio/ssl/ca/"',
-        "# no_such  # line 15: hacd has no such setting",
-        "# hash_size = $def(SIZE)  # line 16: neither a number nor text in quotes",
+    ]
+
+
+def test_the_last_of_several_values_holds() -> None:
+    text = """
+#!ifdef BIG
+modparam("http_async_client", "workers", 8)
+#!else
+modparam("http_async_client", "workers", 2)
+#!endif
+modparam("http_async_client", "no
+such", 2)
+"""
+    assert list(convert("x", text)) == [
+        "[http_async_client]",
+        "# workers = 8  # line 3: line 5 has another",
+        "# no such  # line 7: hacd has no such setting",
+        "workers = 2",
     ]
 
 

@@ -307,6 +307,14 @@ def test_tls_version_that_a_server_has_not(start_daemon: StartDaemon, tls: TlsNg
     listener.close()
 
 
+def test_path_beyond_ascii(start_daemon: StartDaemon, tls: TlsNginx, tmp_path: Path) -> None:
+    path = tmp_path / "grün"
+    path.symlink_to(tls.ca_path)
+    with start_daemon(tls_ca_path=path).client() as client:
+        assert client.query(tls.https()).ok == 1
+        assert client.query(tls.https(), tls_ca_path=str(path)).ok == 1
+
+
 def test_system_authorities_are_found(daemon: Daemon) -> None:
     """Where the wheel's libcurl looks for them there is nothing on most systems."""
     assert "no file of trusted authorities" not in daemon.log

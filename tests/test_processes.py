@@ -257,6 +257,22 @@ def test_dead_front_is_replaced_and_callers_are_told(
     wait_for("the transfer to have been called off", lambda: "1 transfers called off" in daemon.log)
 
 
+def test_workers_outlive_fronts_that_die_under_load(start_daemon: StartDaemon, nginx: Nginx) -> None:
+    """New connections are being made when the front goes and they are called off."""
+    daemon = start_daemon(workers=1)
+    worker = daemon.pid("worker 1")
+    for _ in range(6):
+        with Wire(daemon.socket) as wire:
+            wire.send(*([0, n, "query", [f"{nginx.url}/short/"]] for n in range(300)))
+            assert wire.receive()[3]["ok"] == 1
+            front = daemon.pid("front")
+            os.kill(front, signal.SIGKILL)
+            wait_for("a new front", lambda front=front: daemon.pid("front") != front)  # type: ignore[misc]
+            with daemon.client() as client:
+                wait_for("the worker", lambda client=client: client.query(nginx.url).ok)  # type: ignore[misc]
+    assert daemon.pid("worker 1") == worker
+
+
 def test_nobody_is_left_when_the_supervisor_is_killed(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(workers=2)
     children = daemon.children()

@@ -39,7 +39,7 @@ def test_turns() -> None:
     assert [registry.choose("R", None) for _ in range(4)] == [a, b, a, b]
     assert registry.choose("S", None) is a
     assert registry.choose("T", None) is None
-    assert (registry.routes(a), registry.routes(b)) == (2, 1)
+    assert (registry.routes(a), registry.routes(b)) == ({"R", "S"}, {"R"})
     registry.remove(a)
     registry.remove(a)
     assert [registry.choose("R", None), registry.choose("S", None)] == [b, None]
@@ -102,6 +102,7 @@ def test_wrong_registration(daemon: Daemon, params: list[Any]) -> None:
 def test_routes_of_a_connection_are_bounded(daemon: Daemon) -> None:
     with Wire(daemon.socket) as wire:
         assert wire.call("register", [[f"R{n}" for n in range(200)]])[1] is True
+        assert wire.call("register", [[f"R{n}" for n in range(200)]], 3)[1] is True  # again adds nothing
         assert "at most 256" in wire.call("register", [[f"S{n}" for n in range(57)]], 2)[0]["message"]
 
 

@@ -39,24 +39,31 @@ def import_kamailio(file: str) -> None:
 
 
 def convert(file: str, text: str) -> Iterator[str]:
-    """The lines of a TOML file. Raises SettingsError for a value that hacd refuses, with its line."""
+    """The lines of a TOML file. Raises SettingsError for a value that hacd refuses, with its line.
+
+    As in Kamailio, the last of several values holds. What `#!ifdef` would leave out is not known here.
+    """
     from hacd import settings
 
     yield f"[{MODULE}]"
-    known = settings.names(MODULE)
+    values: dict[str, tuple[int, str]] = {}
     for match in _MODPARAM.finditer(without_comments(text)):
         if MODULE not in match["modules"].split("|"):
             continue
-        name = match["name"]
+        name = " ".join(match["name"].split())
         line = text.count("\n", 0, match.start()) + 1
         if match["other"] is not None:
             yield f"# {name} = {' '.join(match['other'].split())}  # line {line}: neither a number nor text in quotes"
-        elif name not in known:
+        elif name not in settings.names(MODULE):
             yield f"# {name}  # line {line}: hacd has no such setting"
         else:
             value = int(match["number"]) if match["number"] else re.sub(r"\\(.)", r"\1", match["text"])
             settings.check(f"{file}, line {line}: ", MODULE, name, value)
-            yield f"{name} = {value if isinstance(value, int) else settings.quoted(value)}"
+            if name in values:
+                yield f"# {name} = {values[name][1]}  # line {values[name][0]}: line {line} has another"
+            values[name] = (line, str(value) if isinstance(value, int) else settings.quoted(value))
+    for name, (_, shown) in values.items():
+        yield f"{name} = {shown}"
 
 
 def without_comments(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from types import TracebackType
@@ -23,8 +24,9 @@ End = Callable[[HacdError | None, Any], None]
 class _Protocol(asyncio.Protocol):
     """Bytes in, calls ended; calls gathered, bytes out. `ends`: what to call, by msgid."""
 
-    def __init__(self, path: str, on_reply: Callable[[Reply], None]) -> None:
+    def __init__(self, path: str, sock: socket.socket, on_reply: Callable[[Reply], None]) -> None:
         self.path = path
+        self._sock = sock
         self.ends: dict[int, End] = {}
         self.lost: HacdError | None = None
         self._on_reply = on_reply
@@ -82,7 +84,9 @@ class _Protocol(asyncio.Protocol):
         ends, self.ends = self.ends, {}
         for end in ends.values():
             end(self.lost, None)
-        if self._transport is not None:
+        if self.loop.is_closed():
+            self._sock.close()  # its transport went with the loop
+        elif self._transport is not None:
             self._transport.abort()
 
     def hang_up(self) -> None:
@@ -174,7 +178,7 @@ class AsyncClient:
         def decorate(handler: Handler) -> Handler:
             self._handlers[name] = handler
             protocol = self._protocol
-            if protocol is not None and protocol.lost is None:
+            if protocol is not None and protocol.lost is None and protocol.loop.is_running():
                 self._register(protocol, [name])
             return handler
 
@@ -189,13 +193,15 @@ class AsyncClient:
         more = True
         try:
             while True:
-                while more and len(under_way) < max(1, in_flight):
+                while more and protocol.lost is None and len(under_way) < max(1, in_flight):
                     index, item = next(source, (-1, ""))
                     more = index >= 0
                     if more:
                         params = calls.params(item)
                         under_way[index] = self._start(protocol, "query", params, partial(many.end, index))
                 if not under_way:
+                    if more and protocol.lost is not None:
+                        raise protocol.lost
                     return
                 for index, error, result in await many.ended():
                     del under_way[index]
@@ -241,15 +247,22 @@ class AsyncClient:
             loop = asyncio.get_running_loop()
             protocol = self._protocol
             if protocol is None or protocol.lost is not None or protocol.loop is not loop:
-                path = calls.find_socket(self._path)
-                try:
-                    _, protocol = await loop.create_unix_connection(lambda: _Protocol(path, self._deliver), path)
-                except OSError as error:
-                    raise calls.unavailable(path, error) from None
-                self._protocol = protocol
+                if protocol is not None:
+                    protocol.hang_up()
+                protocol = self._protocol = await self._connect(loop, calls.find_socket(self._path))
                 if self._handlers:
                     self._register(protocol, list(self._handlers))
             return protocol
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop, path: str) -> _Protocol:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            await loop.sock_connect(sock, path)
+            _, protocol = await loop.create_unix_connection(lambda: _Protocol(path, sock, self._deliver), sock=sock)
+        except OSError as error:
+            sock.close()
+            raise calls.unavailable(path, error) from None
+        return protocol
 
     def _register(self, protocol: _Protocol, routes: list[str]) -> None:
         """Have the replies of these routes come to this connection, whoever of this user sent the query."""

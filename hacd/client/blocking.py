@@ -78,8 +78,10 @@ class _Connection:
 
     def hung_up(self) -> bool:
         """Whether the daemon has gone while nobody called. What it said meanwhile are replies of `send`s."""
-        if self._calls:
-            return False
+        with self._turn:  # so that no call begins meanwhile, whose response this would take
+            return not self._calls and not self._reading and self._drained()
+
+    def _drained(self) -> bool:
         try:
             while size := self._sock.recv_into(self._input, 0, socket.MSG_DONTWAIT):
                 self._decoder.feed(self._view[:size], [])

@@ -56,7 +56,7 @@ class Front:
         self._overdue: deque[int] = deque()
         self._timer = Timer(loop)
         self._armed: int | None = None
-        self._turns = Timer(loop)
+        self._awake = Timer(loop)
         self._behind: list[Session] = []
         self._timeout = settings.http_async_client.connection_timeout
         self._max_transactions = settings.limits.max_transactions
@@ -197,16 +197,29 @@ class Front:
         now = self.read_clock()
         # By id: a record may serve another transaction by the time that its turn comes.
         self._overdue.extend(transaction.id for transaction in self._deadlines.due(now // MS))
+        self._arm()
+
+    def _end_overdue(self) -> None:
         for _ in range(min(EXPIRIES, len(self._overdue))):
             transaction = self.transactions.find(self._overdue.popleft())
             if transaction is not None:
                 err = f"Timeout was reached: no whole reply within {transaction.timeout} ms"
                 self.abort(transaction, TIMED_OUT, err)
+
+    def turn(self) -> None:
+        """Once each time before the loop waits: go on with what is too much for one turn.
+
+        Not from a timer: one that is started for at once in a timer's callback runs in the same
+        pass, and neither reads nor writes come in between.
+        """
         if self._overdue:
-            self._armed = now // MS
-            self._timer.start(self._expire, 0, 0)
-        else:
-            self._arm()
+            self._end_overdue()
+        if self._behind:
+            behind, self._behind = self._behind, []
+            for session in behind:
+                session.catch_up()
+        if self._overdue or self._behind:
+            self._awake.start(_go_on, 0, 0)
 
     # -- workers come and go
 
@@ -258,14 +271,7 @@ class Front:
 
     def later(self, session: Session) -> None:
         """A caller has more to be done than one turn has room for."""
-        if not self._behind:
-            self._turns.start(self._catch_up, 0, 0)
         self._behind.append(session)
-
-    def _catch_up(self, _timer: Any) -> None:
-        behind, self._behind = self._behind, []
-        for session in behind:
-            session.catch_up()
 
     def forget(self, session: Session) -> None:
         """A caller has gone."""
@@ -280,7 +286,11 @@ class Front:
 
     def drained(self) -> bool:
         """Nothing is in flight, and every caller has taken what was for him."""
-        return not self.transactions.live and not any(session.channel.pending for session in self.sessions)
+        return (
+            not self.transactions.live
+            and not self._behind
+            and not any(session.channel.pending for session in self.sessions)
+        )
 
     def end_all(self) -> None:
         """The time to drain is over: what is in flight ends with an error."""
@@ -298,3 +308,7 @@ class Front:
 
 def _nobody() -> None:
     """Who is told of something before anybody asked to be."""
+
+
+def _go_on(_timer: Any) -> None:
+    """Keeps the loop from waiting: the next turn has something to do."""

@@ -101,7 +101,7 @@ def register(session: Session, params: list[Any]) -> bool:
         raise BadRequest(right)
     routes = {check_route(route) for route in params[0]}
     registry = session.front.registry
-    if registry.routes(session) + len(routes) > ROUTES_MAX:
+    if len(registry.routes(session) | routes) > ROUTES_MAX:
         raise BadRequest(right)
     registry.add(session, routes)
     return True

@@ -41,7 +41,7 @@ class FrontProcess:
         self._internal = Listener(self._loop, internal, self._worker)
         self._deadline = Timer(self._loop)
         self._watch = Timer(self._loop)
-        self._flusher.start()
+        self._flusher.start(self.front.turn)
 
     def run(self) -> None:
         """Serve until stopped."""

@@ -28,9 +28,9 @@ class Registry(Generic[T]):
         self._takers: dict[str, deque[T]] = {}
         self._routes: dict[T, set[str]] = {}
 
-    def routes(self, taker: T) -> int:
-        """For how many routes a connection has registered."""
-        return len(self._routes.get(taker, ()))
+    def routes(self, taker: T) -> set[str]:
+        """The routes that a connection has registered for."""
+        return self._routes.get(taker, set())
 
     def add(self, taker: T, routes: Iterable[str]) -> None:
         """From now on `taker` is one of those who take replies of these routes."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import sys
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hacd import log, rpc
@@ -64,12 +64,16 @@ class Session:
         self.peer = peer
         self.transactions: dict[int, Transaction] = {}
         self._rest: Iterator[Any] | None = None  # calls that wait for this caller's next turn
+        self._break: ProtocolError | None = None  # what broke the stream behind those
         self.channel = channel
         channel.on_messages = self._messages
         channel.on_broken = self._broken
         channel.on_closed = self._closed
 
     def _messages(self, messages: list[Any]) -> None:
+        if self._rest is not None:
+            self._rest = chain(self._rest, messages)  # the end of a stream is read although it is paused
+            return
         self.front.read_clock()
         self._work(iter(messages), BUDGET)
 
@@ -100,8 +104,15 @@ class Session:
             return
         self.front.read_clock()
         self._work(rest, BUDGET)
-        if self._rest is None and not self.channel.deaf:
+        if self._waits() or self.channel.deaf:
+            return
+        if self._break is not None:
+            self._broken(self._break)
+        else:
             self.channel.resume()
+
+    def _waits(self) -> bool:
+        return self._rest is not None
 
     def _request(self, msgid: Any, method: Any, params: Any) -> int:
         """Carry out one call; what it costs of the budget."""
@@ -206,11 +217,9 @@ class Session:
 
     def _broken(self, error: ProtocolError) -> None:
         """Framing is lost: one error, and the connection ends. What was whole before comes first."""
-        rest, self._rest = self._rest, None
-        if rest is not None:
-            self._work(rest, sys.maxsize)
-            if self.channel.deaf:
-                return
+        if self._rest is not None:
+            self._break = error
+            return
         msgid = error.msgid if isinstance(error, FrameTooLarge) else None
         code = TOO_LARGE if isinstance(error, FrameTooLarge) else BAD_REQUEST
         log.warning("caller uid %d pid %d: %s; connection closed", self.peer.uid, self.peer.pid, error)

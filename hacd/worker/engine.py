@@ -18,7 +18,7 @@ from hacd.loop import Loop, Timer
 from hacd.settings import Settings
 from hacd.worker.setup import SetUp, Shape
 from hacd.worker.sockets import Sockets
-from hacd.worker.transfer import Transfer, code_and_text, refused
+from hacd.worker.transfer import Transfer, refused
 
 #: handles kept between transfers, of all shapes together
 IDLE_HANDLES = 512
@@ -69,7 +69,7 @@ class Engine:
             transfer.prepare(job, now)
             self._multi.add_handle(transfer.curl)
         except pycurl.error as error:
-            self._report(transfer.id, *transfer.outcome(*code_and_text(error)))
+            self._report(job[0], *refused(error, job[1]))
             self._discard(transfer)
             return
         self._active[transfer.id] = transfer
@@ -134,7 +134,6 @@ class Engine:
             if wait:
                 break
         self._arm(wait)
-        self._sockets.wait_begins()
 
     def _act_on_time(self) -> None:
         """Let curl do what is due: begin what was added, end what takes too long."""
@@ -172,13 +171,18 @@ class Engine:
     def _rebuild(self) -> None:
         """`socket_action` failed: the multi's state is unknown. Every transfer ends, and it is made anew."""
         log.error("libcurl's multi failed with %d transfers in flight; made anew", len(self._active))
+        lost = pycurl.error(2, "libcurl failed on another transfer")
         for transfer in list(self._active.values()):
             self._multi.remove_handle(transfer.curl)
-            self._report(transfer.id, *transfer.outcome(2, "libcurl failed on another transfer"))
+            self._report(transfer.id, *refused(lost, transfer.url))
             self._discard(transfer)
         self._active.clear()
         self.close()
         self._make_multi()
+
+    def wait_begins(self) -> None:
+        """To be called last of all before the loop waits: what is done after it may close descriptors unseen."""
+        self._sockets.wait_begins()
 
     def settle(self) -> None:
         """To be called before this process opens and watches a descriptor that is not curl's."""

@@ -45,7 +45,7 @@ class WorkerProcess:
         self._channel: Channel | None = None
         self._leaving = False
         self._dismissed = False
-        self._flusher.start(self._turn)
+        self._flusher.start(self._turn, self._engine.wait_begins)
 
     def run(self) -> None:
         """Serve until stopped."""

@@ -108,14 +108,14 @@ class SetUp:
         set_(pycurl.SSL_VERIFYHOST, self._verify_host)
         set_(pycurl.SSL_VERIFYPEER, self._verify_peer)
         if self._ca_bundle:
-            set_(pycurl.CAINFO, self._ca_bundle)
+            set_(pycurl.CAINFO, os.fsencode(self._ca_bundle))
         for name, option in (
             (b"tls_client_cert", pycurl.SSLCERT),
             (b"tls_client_key", pycurl.SSLKEY),
             (b"tls_ca_path", pycurl.CAPATH),
         ):
             if options[name]:
-                set_(option, options[name])
+                set_(option, os.fsencode(options[name]))
 
 
 def _tcp(curl: pycurl.Curl, options: dict[bytes, Any]) -> None:

@@ -37,8 +37,8 @@ class Transfer:
     """One easy handle and what it gathers. `id` is that of the query it carries out."""
 
     __slots__ = (
-        *("_body", "_hdr", "_head", "_login", "_max_body", "_sent_body", "_timeout", "_url"),
-        *("curl", "id", "queued", "shape"),
+        *("_body", "_hdr", "_head", "_login", "_max_body", "_sent_body", "_timeout"),
+        *("curl", "id", "queued", "shape", "url"),
     )
 
     def __init__(self, shape: Shape, set_up: SetUp, open_socket: Callable[..., Any]) -> None:
@@ -46,7 +46,7 @@ class Transfer:
         self.shape = shape
         self.id = 0
         self.queued = 0  # ns from the front's acceptance to here
-        self._url = b""
+        self.url = b""
         self._head: list[bytes] = []
         self._body = bytearray()  # not a list: an origin may send two bytes at a time
         self._sent_body = 0
@@ -64,12 +64,12 @@ class Transfer:
 
         Raises pycurl.error for what libcurl itself refuses.
         """
-        self.id, self._url, timeout, hdr, body, _shape, accepted, login = job
+        self.id, self.url, timeout, hdr, body, _shape, accepted, login = job
         self.queued = now - accepted
         if self.queued >= NS_PER_MS:
             timeout = max(1, timeout - self.queued // NS_PER_MS)
         set_ = self.curl.setopt
-        set_(pycurl.URL, self._url)
+        set_(pycurl.URL, self.url)
         if timeout != self._timeout:
             set_(pycurl.TIMEOUT_MS, timeout)
             self._timeout = timeout
@@ -143,7 +143,7 @@ class Transfer:
         try:
             return text(self.curl.getinfo_raw(pycurl.EFFECTIVE_URL))
         except pycurl.error:
-            return text(self._url)  # libcurl refused it, and then does not tell it either
+            return text(self.url)  # libcurl refused it, and then does not tell it either
 
     def _error(self, code: int, err: str | None) -> tuple[int, str]:
         """curl's code and text, or better ones where hacd knows more."""
@@ -172,14 +172,8 @@ def _begin(line: bytes) -> bytes:
 
 def refused(error: pycurl.error, url: bytes) -> tuple[int, bytes]:
     """Code and packed outcome of a query for which libcurl makes no transfer."""
-    code, said = code_and_text(error)
-    return code, failure(code, said, text(url), 0)
-
-
-def code_and_text(error: pycurl.error) -> tuple[int, str]:
-    """What an exception of pycurl's says."""
     code, said = error.args if len(error.args) == 2 else (URL_MALFORMED, str(error))
-    return code or URL_MALFORMED, str(said)
+    return code, failure(code, str(said), text(url), 0)
 
 
 def text(raw: bytes | None) -> str:
