@@ -1,0 +1,101 @@
+"""A worker alone, with the test in the place of the front."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgpack
+import pytest
+
+from tests.conftest import StartOrigin
+from tests.support.origins import answer
+from tests.support.waiting import PATIENCE, wait_for
+
+PROGRAM = """
+import socket, sys
+from hacd.settings import Settings
+from hacd.worker import process
+process.main(Settings(), socket.socket(fileno=int(sys.argv[1])), sys.argv[2], 1)
+"""
+
+
+class Front:
+    """What a worker dials, and who stops it."""
+
+    def __init__(self, directory: Path) -> None:
+        path = str(directory / "workers.sock")
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen()
+        self.listener.settimeout(PATIENCE)
+        self.line, theirs = socket.socketpair()
+        command = [sys.executable, "-c", PROGRAM, str(theirs.fileno()), path]
+        self.log = directory / "worker.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=log)
+        theirs.close()
+
+    def accept(self) -> socket.socket:
+        """The worker's connection, once it said hello."""
+        connection, _ = self.listener.accept()
+        connection.settimeout(PATIENCE)
+        assert b"hello" in connection.recv(1000)
+        return connection
+
+    def close(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self.line.send(b"E")  # it may have ended by itself
+        assert self.process.wait(PATIENCE) == 0, self.log.read_text()
+        assert "Traceback" not in self.log.read_text()
+        self.line.close()
+        self.listener.close()
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> Iterator[Front]:
+    front = Front(tmp_path)
+    yield front
+    front.close()
+
+
+def job(number: int, url: str) -> bytes:
+    packed: bytes = msgpack.packb([number, url, 5000, None, None, b"", time.monotonic_ns(), None])
+    return packed
+
+
+def test_front_that_goes_while_connections_are_made(front: Front, start_origin: StartOrigin) -> None:
+    """The outcome of a job that is refused at once cannot be written: the transfers that were begun in
+    the same turn are called off, with descriptors that the loop has not handed to the kernel yet."""
+    origin = start_origin(answer)
+    for _ in range(3):
+        connection = front.accept()
+        connection.sendall(job(1, origin.url))
+        assert b"ok" in connection.recv(65536)
+        os.kill(front.process.pid, signal.SIGSTOP)
+        connection.sendall(job(2, "http://[bad/") + b"".join(job(10 + n, f"{origin.url}/{n}") for n in range(20)))
+        connection.close()
+        os.kill(front.process.pid, signal.SIGCONT)
+    front.accept().close()  # it lives, and dials again
+
+
+def test_end_without_a_front(front: Front) -> None:
+    front.accept().close()
+    wait_for("the worker to run", lambda: front.process.poll() is None)
+
+
+def test_bye_is_answered_before_it_ends(front: Front, start_origin: StartOrigin) -> None:
+    origin = start_origin(answer)
+    with front.accept() as connection:
+        front.line.send(b"D")
+        assert msgpack.unpackb(connection.recv(100)) == [0, "bye", None]
+        connection.sendall(job(7, origin.url) + msgpack.packb([0]))  # was on its way when the worker said bye
+        assert b"ok" in connection.recv(65536)
+        assert front.process.wait(PATIENCE) == 0
