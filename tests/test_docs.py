@@ -55,3 +55,10 @@ def test_every_command_is_in_the_operations_page() -> None:
 
 def test_the_changelog_has_this_version() -> None:
     assert f"## [{hacd.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("hacd/**/*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_room_is_in_the_architecture(path: Path) -> None:
+    name = str(path.relative_to(ROOT / "hacd"))
+    if path.read_text().count("\n") > 8:  # what only says what the folder is for needs no row
+        assert f"`{name}`" in (ROOT / "docs" / "architecture.md").read_text()
