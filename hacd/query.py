@@ -274,9 +274,8 @@ def parse(params: Any) -> Query:
             raise _unknown(name)
         options[name] = check(value)
     take = options.pop
-    login = None
-    if "username" in options or "password" in options or "all" in options:
-        login = _login(take("username", None), take("password", None), take("all", None))
+    take("all", None)  # nothing to reset: a query begins with the parameters' values
+    login = _login(options) if "username" in options or "password" in options else None
     query = (
         url,
         origin,
@@ -299,7 +298,8 @@ def _shape(options: dict[str, Any]) -> bytes:
     return pack(sticky) if sticky else b""
 
 
-def _login(username: str | None, password: str | None, _all: None) -> Login | None:
+def _login(options: dict[str, Any]) -> Login | None:
+    username, password = options.pop("username", None), options.pop("password", None)
     return None if username is None and password is None else (username or "", password or "")
 
 

@@ -75,10 +75,11 @@ class Session:
             self._rest = chain(self._rest, messages)  # the end of a stream is read although it is paused
             return
         self.front.read_clock()
-        self._work(iter(messages), BUDGET)
+        self._work(iter(messages))
 
-    def _work(self, calls: Iterator[Any], budget: int) -> None:
-        """Carry calls out, as far as `budget` goes; the rest waits until the others had their turn."""
+    def _work(self, calls: Iterator[Any]) -> None:
+        """Carry calls out, as far as BUDGET goes; the rest waits until the others had their turn."""
+        budget = BUDGET
         for message in calls:
             if type(message) is list and len(message) == 4 and message[0] == rpc.REQUEST:
                 budget -= self._request(message[1], message[2], message[3])
@@ -103,7 +104,7 @@ class Session:
         if rest is None or self.channel.deaf:
             return
         self.front.read_clock()
-        self._work(rest, BUDGET)
+        self._work(rest)
         if self._waits() or self.channel.deaf:
             return
         if self._break is not None:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from hacd.settings import loop_name
 
-__all__ = ["ERROR", "NAME", "READABLE", "WRITABLE", "Loop", "Poll", "Prepare", "Signal", "Timer"]
+__all__ = ["NAME", "READABLE", "WRITABLE", "Loop", "Poll", "Prepare", "Signal", "Timer"]
 
-READABLE, WRITABLE, ERROR = 1, 2, 4
+READABLE, WRITABLE = 1, 2
 
 
 NAME = loop_name(os.environ)
