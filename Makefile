@@ -38,7 +38,7 @@ check: $(VENV)/.check ## format, lint, types, layers
 bench: $(VENV)/.bench nginx ## the benchmarks; results go to bench/results
 	$(BIN)/python -m bench
 
-conf: install ## write conf/hacd.toml anew from the table in hacd/settings.py
+conf: install ## write conf/hacd.toml anew from the table in hacd/settings/table.py
 	$(BIN)/python -m hacd.settings > conf/hacd.toml.new
 	mv conf/hacd.toml.new conf/hacd.toml
 

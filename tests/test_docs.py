@@ -25,7 +25,8 @@ SETTINGS = [(section, field) for section, table in settings.SECTIONS.items() for
 def test_every_setting_has_its_row(section: str, field: FieldInfo) -> None:
     default = settings.quoted(field.default) if isinstance(field.default, str) else field.default
     values = settings.right(field).removeprefix("an integer from ").rstrip(",")
-    row = f"| `{field.name}` | `{default}` | {values} | {settings.meta(field).description} |"
+    live = "yes" if settings.is_live(field) else "no"
+    row = f"| `{field.name}` | `{default}` | {values} | {live} | {settings.meta(field).description} |"
     assert row in PARAMETERS.split(f"### [{section}]")[1].split("###")[0]
 
 

@@ -1,0 +1,24 @@
+"""The settings: one table, and what follows from it."""
+
+from hacd.settings.checks import check, is_live, meta, names, quoted, right
+from hacd.settings.document import document
+from hacd.settings.sources import Source, default_socket, load, loop_name, slots
+from hacd.settings.table import SECTIONS, HttpAsyncClient, Settings
+
+__all__ = [
+    "SECTIONS",
+    "HttpAsyncClient",
+    "Settings",
+    "Source",
+    "check",
+    "default_socket",
+    "document",
+    "is_live",
+    "load",
+    "loop_name",
+    "meta",
+    "names",
+    "quoted",
+    "right",
+    "slots",
+]

@@ -1,0 +1,31 @@
+"""The text of `conf/hacd.toml`, from the table."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hacd.settings.checks import fields_of, is_live, meta, quoted, right
+from hacd.settings.table import SECTIONS
+
+
+def document() -> str:
+    """The text of `conf/hacd.toml`: every setting at its default, explained."""
+    lines = ["# hacd's settings, each at its default. Written from the table in hacd/settings/table.py."]
+    lines += ["# HACD_SECTION__NAME in the environment and `--set section.name=value` override this file."]
+    for section, table in SECTIONS.items():
+        lines += ["", f"# {table.__doc__}", f"[{section}]"]
+        for field in fields_of(section).values():
+            lines += _documented(field)
+    return "\n".join(lines) + "\n"
+
+
+def _documented(field: msgspec.structs.FieldInfo) -> list[str]:
+    about = meta(field)
+    value = quoted(field.default) if isinstance(field.default, str) else str(field.default)
+    bounds = right(field).rstrip(",")
+    changes = "A reload changes it." if is_live(field) else "Read at the start only."
+    return [
+        *("", f"# {about.description}"),
+        f"# {bounds[0].upper()}{bounds[1:]}. {changes}",
+        f"{field.name} = {value}",
+    ]

@@ -1,0 +1,168 @@
+"""The parameters, as one table: name, type, default, bounds, unit and text.
+
+Law: the classes below are the table. What is checked, `conf/hacd.toml` and the docs follow from
+them. A row that is marked `live` is changed by a reload and by `hacd set`; any other is read at the
+start only.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from hacd.rpc import CHUNK
+
+KIB, MIB = 1024, 1024 * 1024
+DAY = 86_400_000
+PATH_MAX = 4095
+
+
+def _meta(text: str, unit: str = "", live: bool = False, **bounds: Any) -> Meta:
+    return Meta(description=text, extra={"unit": unit, "live": live}, **bounds)
+
+
+def _live(text: str, unit: str = "", **bounds: Any) -> Meta:
+    return _meta(text, unit, live=True, **bounds)
+
+
+class HttpAsyncClient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The manual's parameters."""
+
+    workers: Annotated[
+        int, _meta("Number of worker processes that send HTTP requests and handle responses.", ge=1, le=64)
+    ] = 1
+    connection_timeout: Annotated[
+        int,
+        _live(
+            "How long a query waits for its whole reply, where it names no `timeout` of its own.", "ms", ge=1, le=DAY
+        ),
+    ] = 500
+    hash_size: Annotated[
+        int,
+        _meta(
+            "Slots of the hash of suspended transactions, made at start; rounded down to a power of two. A slot is "
+            "170 bytes from the start on, a transaction past them 210 bytes while it is in flight; in time there is "
+            "no difference to be measured.",
+            ge=1,
+            le=1_048_576,
+        ),
+    ] = 2048
+    tls_version: Annotated[
+        Literal[0, 1, 4, 5, 6, 7],
+        _live("Preferred TLS version, as libcurl numbers them: 0 its default, 1 TLS 1.x, 4 to 7 TLS 1.0 to 1.3."),
+    ] = 0
+    tls_verify_host: Annotated[
+        Literal[0, 1, 2],
+        _live("Whether the name in a server's certificate has to be the host's: 0 no, 2 yes (1 is 2)."),
+    ] = 2
+    tls_verify_peer: Annotated[
+        Literal[0, 1], _live("Whether a server's certificate has to be signed by an authority that is known.")
+    ] = 1
+    tls_client_cert: Annotated[
+        str, _live('File with the client certificate (PEM) that is shown to servers. "": none.', max_length=PATH_MAX)
+    ] = ""
+    tls_client_key: Annotated[
+        str, _live('File with the private key of that certificate (PEM). "": none.', max_length=PATH_MAX)
+    ] = ""
+    tls_ca_path: Annotated[
+        str,
+        _live(
+            "Directory with certificates of authorities, hashed as `openssl rehash` does, trusted beside the system's. "
+            '"": none.',
+            max_length=PATH_MAX,
+        ),
+    ] = ""
+    authmethod: Annotated[
+        int,
+        _live(
+            "How to log in where a query has a `username`, a sum of: 1 Basic, 2 Digest, 4 Negotiate, 8 NTLM, "
+            "16 Digest with IE flavour. With several, libcurl asks the server first.",
+            ge=1,
+            le=31,
+        ),
+    ] = 3
+    curl_follow_redirect: Annotated[
+        int, _live("Non-zero: follow redirects (3xx), to http and https only, and 10 of them at most.", ge=0, le=1)
+    ] = 0
+    tcp_keepalive: Annotated[int, _live("Non-zero: probe idle TCP connections.", ge=0, le=1)] = 0
+    tcp_ka_idle: Annotated[
+        int, _live("Time that a connection is idle before the first probe; 0: libcurl's 60 s.", "s", ge=0, le=86_400)
+    ] = 0
+    tcp_ka_interval: Annotated[int, _live("Time between two probes; 0: libcurl's 60 s.", "s", ge=0, le=86_400)] = 0
+
+
+class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The daemon's own."""
+
+    socket: Annotated[
+        str,
+        _meta(
+            'Path of the Unix socket that callers dial. "": /run/hacd/hacd.sock for root, '
+            "else $XDG_RUNTIME_DIR/hacd/hacd.sock.",
+            max_length=99,
+        ),
+    ] = ""
+    socket_mode: Annotated[str, _meta("Permissions of that socket, in octal.", pattern="^0?[0-7]{3}$")] = "0660"
+    drain_timeout: Annotated[
+        int, _live("How long a stop waits for what is in flight; the rest ends with an error.", "ms", ge=0, le=DAY)
+    ] = 5000
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _live("The least level that is logged.")] = (
+        "info"
+    )
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds of everything that can grow. What passes one is refused with `busy` or `too_large`."""
+
+    max_transactions: Annotated[
+        int, _live("Transactions in flight in all; one more is refused with `busy`.", "count", ge=1, le=10_000_000)
+    ] = 131_072
+    max_client_in_flight: Annotated[
+        int, _live("Transactions in flight for one connection; one more is `busy`.", "count", ge=1, le=10_000_000)
+    ] = 131_072
+    max_clients: Annotated[
+        int, _live("Connections of callers; one more gets `busy` and is closed.", "count", ge=1, le=1_000_000)
+    ] = 4096
+    max_client_buffer: Annotated[
+        int,
+        _live(
+            "Bytes that wait for a caller who does not read; past it, his connection is cut.",
+            "bytes",
+            ge=CHUNK,
+            le=1024 * MIB,
+        ),
+    ] = 64 * MIB
+    max_frame: Annotated[
+        int,
+        _live(
+            "Bytes of one message of a caller; a longer one is `too_large`, and ends the connection.",
+            "bytes",
+            ge=CHUNK,
+            le=1024 * MIB,
+        ),
+    ] = 16 * MIB
+    max_body: Annotated[
+        int,
+        _live(
+            "Bytes of a reply's body; a longer one ends with code 63.",
+            "bytes",
+            ge=1,
+            le=1024 * MIB,
+        ),
+    ] = 32 * MIB
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings, by section."""
+
+    http_async_client: HttpAsyncClient = HttpAsyncClient()
+    hacd: Hacd = Hacd()
+    limits: Limits = Limits()
+
+
+SECTIONS: dict[str, type[Struct]] = {
+    "http_async_client": HttpAsyncClient,
+    "hacd": Hacd,
+    "limits": Limits,
+}
