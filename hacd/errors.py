@@ -82,5 +82,6 @@ def shown(value: Any) -> str:
 def from_wire(error: Any) -> Refused:
     """The exception for the `error` member of a response, whatever a peer put there."""
     if isinstance(error, dict):
-        return Refused(str(error.get("code", INTERNAL)), str(error.get("message", "")))
+        code, message = str(error.get("code", INTERNAL)), str(error.get("message", ""))
+        return BadRequest(message) if code == BAD_REQUEST else Refused(code, message)
     return Refused(INTERNAL, str(error))

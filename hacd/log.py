@@ -32,5 +32,10 @@ def configure(process: str, level: str) -> None:
     form = f"%(asctime)s.%(msecs)03d %(levelname)s {process}[%(process)d]: %(message)s"
     handler.setFormatter(OneLine(form, "%Y-%m-%d %H:%M:%S"))
     logger.handlers[:] = [handler]
-    logger.setLevel(level.upper())
+    set_level(level)
     logger.propagate = False
+
+
+def set_level(level: str) -> None:
+    """Log from `level` on."""
+    logger.setLevel(level.upper())

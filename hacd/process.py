@@ -1,9 +1,9 @@
 """What every child process has in common: its name, its signals, its line to the supervisor.
 
-The line is a socket pair. A child says READY and STOP over it; the supervisor says DRAIN and
-END. That it breaks tells the child that the supervisor is gone: a child that nobody watches
-drains, and ends. SIGTERM to a child means DRAIN: sent to all of the daemon's processes at
-once, it has the same effect as sent to the supervisor alone.
+The line is a pair of sockets that keeps datagrams whole; `words.py` has what is said over it. That
+it breaks tells the child that the supervisor is gone: a child that nobody watches drains, and ends.
+SIGTERM to a child means DRAIN: sent to all of the daemon's processes at once, it has the same effect
+as sent to the supervisor alone.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from __future__ import annotations
 import gc
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import setproctitle
 
 from hacd import log
 from hacd.loop import READABLE, Loop, Poll, Signal
-from hacd.words import END
+from hacd.words import DATAGRAM, DRAIN
+
+#: what a child does when the supervisor says a word; takes what came with it
+OnWord = Callable[[bytes], None]
 
 #: Objects made between two runs of the cyclic collector. A query makes no cycle; at the
 #: default of 700 the collector would run every few wake-ups and find nothing.
@@ -33,16 +36,13 @@ def title(name: str) -> None:
 class Child:
     """A child process's own side: signals and the line to the supervisor.
 
-    `on_drain()` is called for DRAIN, for SIGTERM, and when the supervisor is gone, and may be
-    called again; `on_end()` for END.
+    `on_word` has a callback for each word that this child heeds. That of DRAIN is called for SIGTERM
+    too, and when the supervisor is gone, and may be called again.
     """
 
-    def __init__(
-        self, loop: Loop, line: socket.socket, on_drain: Callable[[], None], on_end: Callable[[], None]
-    ) -> None:
+    def __init__(self, loop: Loop, line: socket.socket, on_word: Mapping[bytes, OnWord]) -> None:
         self._line = line
-        self._on_drain = on_drain
-        self._on_end = on_end
+        self._on_word = on_word
         # The terminal's Ctrl-C goes to the whole group; what it means is the supervisor's to say.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._term = Signal(loop)
@@ -54,28 +54,28 @@ class Child:
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 20)
 
-    def say(self, word: bytes) -> None:
-        """Tell the supervisor READY or STOP."""
+    def say(self, word: bytes, what: bytes = b"") -> None:
+        """Tell the supervisor a word of `words.py`, and what belongs to it."""
         try:
-            self._line.send(word)
+            self._line.send(word + what)
         except OSError as error:
             log.warning("the supervisor does not listen: %s", error.strerror)
 
     def _terminated(self, _handle: Any, _signum: int) -> None:
-        self._on_drain()
+        self._on_word[DRAIN](b"")
 
     def _heard(self, _handle: Any, _events: int | None, _error: int | None) -> None:
         try:
-            words = self._line.recv(16)
+            said = self._line.recv(DATAGRAM)
         except BlockingIOError:
             return
         except OSError:
-            words = b""
-        if END in words:
-            self._on_end()
-        elif words:
-            self._on_drain()
-        else:
+            said = b""
+        if not said:
             self._poll.close()
             log.warning("the supervisor is gone")
-            self._on_drain()
+            self._on_word[DRAIN](b"")
+            return
+        on_word = self._on_word.get(said[:1])
+        if on_word is not None:
+            on_word(said[1:])

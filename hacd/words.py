@@ -1,11 +1,19 @@
 """What hacd's own processes say to each other, beside jobs and outcomes."""
 
-# On the line between the supervisor and a child, a byte each.
+# On the line between the supervisor and a child: a datagram each, a byte and what belongs to it.
 READY = b"R"  # the front: every worker has said hello
 STOP = b"S"  # the front: a caller who may asks the daemon to stop
+CONFIG = b"C"  # the front: these settings are in force now; children of later get them
 DRAIN = b"D"  # to a child: finish what you have, take no more, end
 END = b"E"  # to a child: end now
+RELOAD = b"H"  # to the front: read the settings and the routes again
+
+#: bytes of a datagram on the line at the most
+DATAGRAM = 65536
 
 # Between a worker and the front: HELLO makes a worker take jobs; its BYE that it gets no more.
 HELLO = "hello"
 BYE = "bye"
+
+# From the front to a worker.
+CONFIGURE = "config"  # what is set, and how ids look to callers

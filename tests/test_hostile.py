@@ -186,7 +186,7 @@ def test_garbage_on_the_workers_socket(start_daemon: StartDaemon, nginx: Nginx) 
     assert daemon.pid("front") == front
 
 
-@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE])
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE])
 def test_signals_without_a_meaning(start_daemon: StartDaemon, nginx: Nginx, signum: int) -> None:
     daemon = start_daemon()
     pids = [daemon.process.pid, daemon.pid("front"), daemon.pid("worker 1")]

@@ -176,7 +176,7 @@ TestHashAgainstDict.settings = STATEFUL
 
 @pytest.mark.parametrize("due", [0, 1, 3, 4, 5, 999, 1000, 86_400_000])
 def test_never_early_and_due_within_the_resolution(due: int) -> None:
-    deadlines = Deadlines()
+    deadlines: Deadlines[Transaction] = Deadlines()
     transaction = Transaction(1)
     deadlines.add(transaction, due)
     assert deadlines.due(due) == []
@@ -188,7 +188,7 @@ def test_never_early_and_due_within_the_resolution(due: int) -> None:
 
 
 def test_due_are_given_once_and_live_until_removed() -> None:
-    deadlines = Deadlines()
+    deadlines: Deadlines[Transaction] = Deadlines()
     late = [Transaction(number) for number in range(3)]
     for transaction in late:
         deadlines.add(transaction, 100)
@@ -202,7 +202,7 @@ def test_due_are_given_once_and_live_until_removed() -> None:
 
 def test_deadline_in_a_bucket_that_was_due_already() -> None:
     """A record whose bucket was taken out is removed, while another lies in a new bucket of that number."""
-    deadlines = Deadlines()
+    deadlines: Deadlines[Transaction] = Deadlines()
     late, later = Transaction(1), Transaction(2)
     deadlines.add(late, 100)
     assert deadlines.due(200) == [late]
@@ -213,7 +213,7 @@ def test_deadline_in_a_bucket_that_was_due_already() -> None:
 
 
 def test_oldest_first() -> None:
-    deadlines = Deadlines()
+    deadlines: Deadlines[Transaction] = Deadlines()
     transactions = {due: Transaction(due) for due in (900, 100, 500, 300, 700)}
     for due, transaction in transactions.items():
         deadlines.add(transaction, due)
@@ -222,7 +222,7 @@ def test_oldest_first() -> None:
 
 
 def test_next() -> None:
-    deadlines = Deadlines()
+    deadlines: Deadlines[Transaction] = Deadlines()
     assert deadlines.next() is None
     near, far = Transaction(1), Transaction(2)
     deadlines.add(far, 1000)
@@ -238,7 +238,7 @@ def test_next() -> None:
 
 
 def test_record_is_used_again() -> None:
-    deadlines = Deadlines()
+    deadlines: Deadlines[Transaction] = Deadlines()
     transaction = Transaction(1)
     for due in range(0, 5000, 7):
         deadlines.add(transaction, due)
@@ -251,7 +251,7 @@ def test_record_is_used_again() -> None:
 @pytest.mark.parametrize("held", [0, 10, 1000])
 def test_far_deadlines_that_come_and_go_leave_no_memory(held: int) -> None:
     """A day's deadline whose query ends at once: nobody asks for `next` in between."""
-    deadlines = Deadlines()
+    deadlines: Deadlines[Transaction] = Deadlines()
     for number in range(held):
         deadlines.add(Transaction(number), number * RESOLUTION)
     transaction = Transaction(held)
@@ -271,7 +271,7 @@ class DeadlinesAgainstDict(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.deadlines = Deadlines()
+        self.deadlines: Deadlines[Transaction] = Deadlines()
         self.model: dict[Transaction, int] = {}
         self.now = 1000
         self.count = 0

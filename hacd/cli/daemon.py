@@ -25,12 +25,13 @@ def run(config: str | None, path: str | None, assignments: tuple[str, ...]) -> N
     from hacd.supervisor import supervisor
 
     _open_standard_files()
-    values = settings.load(config, assignments)
+    source = settings.Source(config, assignments)
+    values = source.load()
     if path is not None:
         if not path:
             raise SettingsError("--socket: an empty path is wrong: leave the option out for the default")
         settings.check("--socket: ", "hacd", "socket", path)
-    supervisor.main(values, path or values.hacd.socket or settings.default_socket())
+    supervisor.main(source, values, path or values.hacd.socket or settings.default_socket())
 
 
 def _open_standard_files() -> None:
@@ -48,6 +49,38 @@ def check(config: str) -> None:
 
     settings.load(config)
     click.echo(f"{config}: ok")
+
+
+@click.command("set")
+@click.argument("name")
+@click.argument("value")
+@options.socket
+def set_(path: str | None, name: str, value: str) -> None:
+    """Change one setting of the running daemon, until its next reload or start."""
+    from hacd import settings
+    from hacd.client.blocking import Client
+
+    section, setting = settings.resolve("", name)
+    converted = settings.from_text("", section, setting, value)
+    with Client(path) as client:
+        client.set(f"{section}.{setting}", converted)
+
+
+@click.command()
+@options.socket
+def reload(path: str | None) -> None:
+    """Have the running daemon read its settings and routes again; what is wrong is refused whole, exit code 78."""
+    from hacd.client.blocking import Client
+    from hacd.errors import BadRequest, SettingsError
+
+    try:
+        with Client(path) as client:
+            done = client.reload()
+    except BadRequest as refused:
+        raise SettingsError(refused.message) from None
+    click.echo(f"changed: {', '.join(done['changed']) or 'nothing'}")
+    if done["at_start"]:
+        click.echo(f"takes a restart: {', '.join(done['at_start'])}")
 
 
 @click.command()
@@ -77,4 +110,4 @@ def _still_there(client: Client, pid: int) -> bool:
         return False
 
 
-COMMANDS = (run, check, stop)
+COMMANDS = (run, check, set_, reload, stop)

@@ -164,6 +164,14 @@ class AsyncClient:
         """The daemon's version, methods and limits."""
         return dict(await self.call("hello", [options]))
 
+    async def set(self, name: str, value: Any) -> bool:
+        """Change one setting of the daemon until its next reload or start; for root and its own user."""
+        return bool(await self.call("set", [name, value]))
+
+    async def reload(self) -> dict[str, list[str]]:
+        """Have the daemon read its settings and routes again; `changed` holds now, `at_start` takes a restart."""
+        return dict(await self.call("reload", []))
+
     async def stop(self) -> bool:
         """Drain and stop the daemon; for root and the daemon's own user."""
         return bool(await self.call("stop", []))

@@ -239,6 +239,14 @@ class Client:
         """The daemon's version, methods and limits."""
         return dict(self.call("hello", [options]))
 
+    def set(self, name: str, value: Any) -> bool:
+        """Change one setting of the daemon until its next reload or start; for root and its own user."""
+        return bool(self.call("set", [name, value]))
+
+    def reload(self) -> dict[str, list[str]]:
+        """Have the daemon read its settings and routes again; `changed` holds now, `at_start` takes a restart."""
+        return dict(self.call("reload", []))
+
     def stop(self) -> bool:
         """Drain and stop the daemon; for root and the daemon's own user."""
         return bool(self.call("stop", []))

@@ -8,8 +8,7 @@ once all its milliseconds are over.
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
-
-from hacd.front.transactions import Transaction
+from typing import Generic, Protocol, TypeVar
 
 RESOLUTION = 4
 
@@ -17,40 +16,49 @@ RESOLUTION = 4
 SLACK = 256
 
 
-class Deadlines:
-    """The deadlines of the transactions in flight."""
+class Waiting(Protocol):
+    """What has a deadline. `bucket` is for Deadlines alone."""
+
+    bucket: int
+
+
+D = TypeVar("D", bound=Waiting)
+
+
+class Deadlines(Generic[D]):
+    """The deadlines of what is in flight."""
 
     def __init__(self) -> None:
-        self._buckets: dict[int, set[Transaction]] = {}
+        self._buckets: dict[int, set[D]] = {}
         self._order: list[int] = []  # the buckets' numbers, as a heap
         self._live = 0
 
     def __len__(self) -> int:
         return self._live
 
-    def add(self, transaction: Transaction, due: int) -> None:
-        """`transaction` ends at `due` at the latest."""
+    def add(self, item: D, due: int) -> None:
+        """`item` ends at `due` at the latest."""
         number = due // RESOLUTION
-        transaction.bucket = number
+        item.bucket = number
         bucket = self._buckets.get(number)
         if bucket is None:
             bucket = self._buckets[number] = set()
             heappush(self._order, number)
-        bucket.add(transaction)
+        bucket.add(item)
         self._live += 1
 
-    def remove(self, transaction: Transaction) -> None:
-        """`transaction` has ended, at its deadline or before."""
+    def remove(self, item: D) -> None:
+        """`item` has ended, at its deadline or before."""
         self._live -= 1
-        bucket = self._buckets.get(transaction.bucket)
+        bucket = self._buckets.get(item.bucket)
         if bucket is not None:
-            bucket.discard(transaction)
+            bucket.discard(item)
             if len(self._buckets) > 2 * self._live + SLACK:
                 self._sweep()
 
-    def due(self, now: int) -> list[Transaction]:
+    def due(self, now: int) -> list[D]:
         """Those that are due at `now`; each still has to be removed, as at any other end."""
-        late: list[Transaction] = []
+        late: list[D] = []
         while self._order and (self._order[0] + 1) * RESOLUTION <= now:
             late += self._buckets.pop(heappop(self._order))
         return late

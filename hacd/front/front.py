@@ -10,11 +10,11 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hacd import log
 from hacd.errors import BUSY, STOPPING, ProtocolError, Refused
-from hacd.front.deadlines import Deadlines
+from hacd.front.alarm import Alarm
 from hacd.front.dispatch import Dispatch
 from hacd.front.registry import Registry
 from hacd.front.sessions import Session
@@ -25,7 +25,11 @@ from hacd.loop import Loop, Timer
 from hacd.outcome import ABORTED, RECV_ERROR, TIMED_OUT, failure
 from hacd.query import Query, redacted
 from hacd.settings import Settings, slots
-from hacd.words import BYE, HELLO
+from hacd.settings.live import dump
+from hacd.words import BYE, CONFIGURE, HELLO
+
+if TYPE_CHECKING:
+    from hacd.front.control import Control
 
 #: ns of a ms; clocks are in ns, deadlines in ms
 MS = 1_000_000
@@ -42,7 +46,6 @@ class Front:
     """The transactions in flight, who waits for them, and who carries them out."""
 
     def __init__(self, loop: Loop, settings: Settings) -> None:
-        self.settings = settings
         self.statistics = Statistics()
         self.transactions = Transactions(slots(settings.http_async_client.hash_size))
         self.sessions: set[Session] = set()
@@ -52,20 +55,32 @@ class Front:
         self._dispatch: Dispatch[WorkerLink] = Dispatch()
         self._parked: dict[Transaction, tuple[str, tuple[Any, ...]]] = {}
         self._unsuspended = 0
-        self._deadlines = Deadlines()
+        self._alarm: Alarm[Transaction] = Alarm(loop, self._clock_ms, self._due)
         self._overdue: deque[int] = deque()
-        self._timer = Timer(loop)
-        self._armed: int | None = None
         self._awake = Timer(loop)
         self._behind: list[Session] = []
-        self._timeout = settings.http_async_client.connection_timeout
-        self._max_transactions = settings.limits.max_transactions
-        self._max_client = settings.limits.max_client_in_flight
+        self.configure(settings)
         # Ids of an earlier front are not ids of this one.
         self._prefix = os.urandom(3).hex() + "-"
         self._now = self._started = time.monotonic_ns()
+        self.control: Control
         self.on_stop_asked: Callable[[], None] = _nobody
         self.on_workers_ready: Callable[[], None] = _nobody
+
+    def configure(self, settings: Settings) -> None:
+        """These settings are in force from now on; workers are told too."""
+        self.settings = settings
+        self._timeout = settings.http_async_client.connection_timeout
+        self._max_transactions = settings.limits.max_transactions
+        self._max_client = settings.limits.max_client_in_flight
+        for link in self.workers:
+            self._configure(link)
+
+    def _configure(self, link: WorkerLink) -> None:
+        link.tell(CONFIGURE, {"settings": dump(self.settings), "prefix": self._prefix})
+
+    def _clock_ms(self) -> int:
+        return self.read_clock() // MS
 
     def read_clock(self) -> int:
         """Now, in ns of the monotonic clock. Read once for what one wake-up brought."""
@@ -117,10 +132,8 @@ class Front:
         self.statistics.requests += 1
         if msgid is None:
             self._unsuspended += 1
-        due = now // MS + timeout + GRACE
-        self._deadlines.add(transaction, due)
-        if self._armed is None or due < self._armed:
-            self._arm()
+        now_ms = now // MS
+        self._alarm.add(transaction, now_ms + timeout + GRACE, now_ms)
         job = (transaction.id, url, timeout, hdr, body, shape, now, login)
         worker = self._dispatch.choose(origin)
         if worker is None:
@@ -166,7 +179,7 @@ class Front:
             statistics.errors += 1
         if transaction.msgid is None:
             self._unsuspended -= 1
-        self._deadlines.remove(transaction)
+        self._alarm.remove(transaction)
         if transaction.worker is not None:
             transaction.worker.transactions.discard(transaction)
         else:
@@ -186,18 +199,9 @@ class Front:
 
     # -- deadlines
 
-    def _arm(self) -> None:
-        """Set the timer to the next deadline."""
-        self._armed = self._deadlines.next()
-        if self._armed is not None:
-            wait = self._armed - self._now // MS
-            self._timer.start(self._expire, max(wait, 0) / 1000, 0)
-
-    def _expire(self, _timer: Any) -> None:
-        now = self.read_clock()
+    def _due(self, transactions: list[Transaction]) -> None:
         # By id: a record may serve another transaction by the time that its turn comes.
-        self._overdue.extend(transaction.id for transaction in self._deadlines.due(now // MS))
-        self._arm()
+        self._overdue.extend(transaction.id for transaction in transactions)
 
     def _end_overdue(self) -> None:
         for _ in range(min(EXPIRIES, len(self._overdue))):
@@ -243,6 +247,7 @@ class Front:
             link.number, link.pid = int(value["number"]), int(value["pid"])
         except (KeyError, TypeError, ValueError):
             raise ProtocolError("a hello that does not say who it is") from None
+        self._configure(link)
         self._dispatch.add(link)
         log.info("worker %d [%d] is there", link.number, link.pid)
         parked, self._parked = self._parked, {}

@@ -1,4 +1,4 @@
-"""The calls of the wire other than `query` and `send`: the ones that ask, and the ones that steer."""
+"""The calls of the wire other than `query` and `send` that anybody may make."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from heapq import nsmallest
 from typing import TYPE_CHECKING, Any
 
 from hacd import __version__
-from hacd.errors import FORBIDDEN, BadRequest, Refused
+from hacd.errors import BadRequest
+from hacd.front import admin
+from hacd.front.admin import is_admin, none
 from hacd.outcome import ABORTED
 from hacd.query import check_route, redacted
 
 if TYPE_CHECKING:
+    from hacd.front.owner import Owner
     from hacd.front.sessions import Session
 
 
@@ -24,14 +27,9 @@ URL_SHOWN = 256
 ROUTES_MAX = 256
 
 
-def _none(method: str, params: list[Any]) -> None:
-    if params:
-        raise BadRequest(f"{method}: params: [] would be right")
-
-
 def ping(session: Session, params: list[Any]) -> dict[str, Any]:
     """That the front is there."""
-    _none("ping", params)
+    none("ping", params)
     return {"version": __version__, "pid": os.getpid(), "uptime_ms": session.front.uptime()}
 
 
@@ -52,13 +50,13 @@ def hello(session: Session, params: list[Any]) -> dict[str, Any]:
 
 def stats(session: Session, params: list[Any]) -> dict[str, Any]:
     """The counters."""
-    _none("stats", params)
+    none("stats", params)
     return session.front.figures()
 
 
 def transactions(session: Session, params: list[Any]) -> list[dict[str, Any]]:
     """The LISTED oldest transactions in flight, the oldest first. A caller sees those of its own user."""
-    _none("transactions", params)
+    none("transactions", params)
     front = session.front
     now = front.read_clock()
     seen = (transaction for transaction in front.transactions if _may_see(session, transaction.session))
@@ -107,21 +105,8 @@ def register(session: Session, params: list[Any]) -> bool:
     return True
 
 
-def stop(session: Session, params: list[Any]) -> bool:
-    """Drain and end, as on SIGTERM."""
-    _none("stop", params)
-    _admin(session, "stop")
-    session.front.ask_stop()
-    return True
-
-
-def _may_see(session: Session, owner: Session) -> bool:
-    return session.peer.uid in (0, owner.peer.uid) or session.peer.uid == os.geteuid()
-
-
-def _admin(session: Session, method: str) -> None:
-    if session.peer.uid not in (0, os.geteuid()):
-        raise Refused(FORBIDDEN, f"{method} is for root and the daemon's own user, not for uid {session.peer.uid}")
+def _may_see(session: Session, owner: Owner) -> bool:
+    return session.peer.uid == owner.peer.uid or is_admin(session.peer)
 
 
 METHODS: dict[str, Callable[[Session, list[Any]], Any]] = {
@@ -131,7 +116,7 @@ METHODS: dict[str, Callable[[Session, list[Any]], Any]] = {
     "transactions": transactions,
     "cancel": cancel,
     "register": register,
-    "stop": stop,
+    **admin.METHODS,
 }
 
 #: of a caller's budget for one turn of the loop, where a call costs more than others

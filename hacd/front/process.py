@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from typing import Any
 
 from hacd import log, process, rpc, words
 from hacd.channel import Channel, Flusher
 from hacd.errors import BUSY, Refused
+from hacd.front.control import Control
 from hacd.front.front import Front
 from hacd.front.listener import Listener
-from hacd.front.sessions import Peer, Session
+from hacd.front.owner import Peer
+from hacd.front.sessions import Session
 from hacd.front.workers import WorkerLink
 from hacd.loop import Loop, Timer
-from hacd.settings import Settings
+from hacd.settings import Settings, Source
+from hacd.settings.live import dump
+from hacd.settings.table import BODY_MAX
 
-#: bytes that an outcome has beside its body: header block, URL, error text
-OUTCOME_ROOM = 16 * 1024 * 1024
+#: bytes of a message of a worker's: an outcome has header block, URL and error text beside its body,
+#: whatever `max_body` is set to
+MAX_MESSAGE = BODY_MAX + 16 * 1024 * 1024
 
 #: seconds between two looks at whether all has drained
 DRAIN_WATCH = 0.01
@@ -29,12 +35,19 @@ LAST_READS = 0.5
 class FrontProcess:
     """Wires a `Front` to its sockets, and drains it when told to stop."""
 
-    def __init__(self, settings: Settings, line: socket.socket, public: socket.socket, internal: socket.socket) -> None:
-        self._settings = settings
+    def __init__(
+        self, source: Source, settings: Settings, line: socket.socket, public: socket.socket, internal: socket.socket
+    ) -> None:
         self._loop = Loop()
         self._flusher = Flusher(self._loop)
         self.front = Front(self._loop, settings)
-        self._child = process.Child(self._loop, line, self._drain, self._end)
+        self._control = self.front.control = Control(source, self.front, self._changed)
+        on_word: dict[bytes, process.OnWord] = {
+            words.DRAIN: lambda _: self._drain(),
+            words.END: lambda _: self._end(),
+            words.RELOAD: self._reload,
+        }
+        self._child = process.Child(self._loop, line, on_word)
         self.front.on_stop_asked = lambda: self._child.say(words.STOP)
         self.front.on_workers_ready = lambda: self._child.say(words.READY)
         self._public = Listener(self._loop, public, self._caller)
@@ -47,9 +60,19 @@ class FrontProcess:
         """Serve until stopped."""
         self._loop.run()
 
+    def _reload(self, _: bytes) -> None:
+        """The supervisor got SIGHUP. What is wrong is in the log."""
+        with suppress(Refused):
+            self._control.reload("SIGHUP")
+
+    def _changed(self, settings: Settings) -> None:
+        """These settings hold now: for the log, and for what the supervisor starts from now on."""
+        log.set_level(settings.hacd.log_level)
+        self._child.say(words.CONFIG, dump(settings))
+
     def _caller(self, sock: socket.socket) -> None:
-        limits = self._settings.limits
         front = self.front
+        limits = front.settings.limits
         if len(front.sessions) >= limits.max_clients:
             front.statistics.busy += 1
             _refuse(sock, Refused(BUSY, f"max_clients ({limits.max_clients}) are connected"))
@@ -64,8 +87,7 @@ class FrontProcess:
             log.error("uid %d pid %d dialled the workers' socket; closed", peer.uid, peer.pid)
             sock.close()
             return
-        room = self._settings.limits.max_body + OUTCOME_ROOM
-        self.front.join(WorkerLink(self._loop, self._flusher, sock, room, self.front.outcomes))
+        self.front.join(WorkerLink(self._loop, self._flusher, sock, MAX_MESSAGE, self.front.outcomes))
 
     # -- the end
 
@@ -74,7 +96,7 @@ class FrontProcess:
         if self.front.stopping:
             return
         self.front.stopping = True
-        timeout = self._settings.hacd.drain_timeout
+        timeout = self.front.settings.hacd.drain_timeout
         log.info("stopping: %d in flight have %d ms to end", self.front.transactions.live, timeout)
         self._deadline.start(lambda _timer: self._end(), timeout / 1000, 0)
         self._watch.start(self._stop_if_drained, 0, DRAIN_WATCH)
@@ -101,11 +123,13 @@ def _refuse(sock: socket.socket, refusal: Refused) -> None:
     sock.close()
 
 
-def main(settings: Settings, line: socket.socket, public: socket.socket, internal: socket.socket) -> None:
+def main(
+    source: Source, settings: Settings, line: socket.socket, public: socket.socket, internal: socket.socket
+) -> None:
     """The front's life, from the fork to its end."""
     process.title("front")
     log.configure("hacd: front", settings.hacd.log_level)
-    front = FrontProcess(settings, line, public, internal)
+    front = FrontProcess(source, settings, line, public, internal)
     log.info("listening on %s", public.getsockname())
     front.run()
     statistics = front.front.statistics

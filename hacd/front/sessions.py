@@ -6,12 +6,9 @@ is lost does the connection end, after one error.
 
 from __future__ import annotations
 
-import os
-import socket
-import struct
 from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from hacd import log, rpc
 from hacd.channel import Channel
@@ -27,6 +24,8 @@ from hacd.errors import (
     shown,
 )
 from hacd.front import methods
+from hacd.front.admin import is_admin
+from hacd.front.owner import Peer
 from hacd.outcome import ABORTED, appendix
 from hacd.query import parse
 
@@ -40,19 +39,6 @@ BUDGET = 256
 COST = 4
 
 _RESUME = rpc.notification_head("resume")
-
-
-class Peer(NamedTuple):
-    """Who dialled, as the kernel saw it at `connect()`."""
-
-    pid: int
-    uid: int
-    gid: int
-
-    @classmethod
-    def of(cls, sock: socket.socket) -> Peer:
-        """The peer of a Unix socket."""
-        return cls(*struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)))
 
 
 class Session:
@@ -214,7 +200,7 @@ class Session:
         """A caller takes what its own user sent; root and the daemon's own user take everybody's."""
         if self.channel.deaf or not isinstance(sender, Session):
             return False
-        return self.peer.uid in (0, os.geteuid(), sender.peer.uid)
+        return self.peer.uid == sender.peer.uid or is_admin(self.peer)
 
     def _broken(self, error: ProtocolError) -> None:
         """Framing is lost: one error, and the connection ends. What was whole before comes first."""

@@ -1,6 +1,7 @@
 """A worker as the front sees it: a channel that takes jobs and brings outcomes.
 
-To a worker: `[id, url, timeout, hdr, body, shape, started, login]` is a job, `[id]` cancels one, `[0]` says goodbye.
+To a worker: `[id, url, timeout, hdr, body, shape, started, login]` is a job, `[id]` cancels one, `[0]` says goodbye,
+and `[0, word, value]` is for the worker itself.
 From a worker: `[id, code, outcome]`; with id 0 it is a word of the worker's own, `[0, word, value]`.
 """
 
@@ -55,6 +56,10 @@ class WorkerLink:
     def cancel(self, transaction: Transaction) -> None:
         """The outcome of that job is of no use any more."""
         self.channel.send(pack((transaction.id,)))
+
+    def tell(self, word: str, value: Any) -> None:
+        """A word for the worker itself."""
+        self.channel.send(pack((0, word, value)))
 
     def goodbye(self) -> None:
         """No job follows: what the worker has, it finishes, and then it ends."""

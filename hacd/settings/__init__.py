@@ -1,6 +1,6 @@
 """The settings: one table, and what follows from it."""
 
-from hacd.settings.checks import check, is_live, meta, names, quoted, right
+from hacd.settings.checks import check, from_text, is_live, meta, names, quoted, resolve, right
 from hacd.settings.document import document
 from hacd.settings.sources import Source, default_socket, load, loop_name, slots
 from hacd.settings.table import SECTIONS, HttpAsyncClient, Settings
@@ -13,12 +13,14 @@ __all__ = [
     "check",
     "default_socket",
     "document",
+    "from_text",
     "is_live",
     "load",
     "loop_name",
     "meta",
     "names",
     "quoted",
+    "resolve",
     "right",
     "slots",
 ]

@@ -17,6 +17,9 @@ KIB, MIB = 1024, 1024 * 1024
 DAY = 86_400_000
 PATH_MAX = 4095
 
+#: bytes that a frame and a body can be allowed to have at the most
+FRAME_MAX = BODY_MAX = 1024 * MIB
+
 
 def _meta(text: str, unit: str = "", live: bool = False, **bounds: Any) -> Meta:
     return Meta(description=text, extra={"unit": unit, "live": live}, **bounds)
@@ -139,7 +142,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "Bytes of one message of a caller; a longer one is `too_large`, and ends the connection.",
             "bytes",
             ge=CHUNK,
-            le=1024 * MIB,
+            le=FRAME_MAX,
         ),
     ] = 16 * MIB
     max_body: Annotated[
@@ -148,7 +151,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "Bytes of a reply's body; a longer one ends with code 63.",
             "bytes",
             ge=1,
-            le=1024 * MIB,
+            le=BODY_MAX,
         ),
     ] = 32 * MIB
 

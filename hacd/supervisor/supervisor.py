@@ -17,24 +17,26 @@ from collections.abc import Callable
 from types import FrameType
 
 from hacd import log
-from hacd.settings import Settings, slots
+from hacd.settings import Settings, Source, slots
+from hacd.settings.live import restore
 from hacd.supervisor import sockets
 from hacd.supervisor.children import Child, State
-from hacd.words import DRAIN, END, READY, STOP
+from hacd.words import CONFIG, DATAGRAM, DRAIN, END, READY, RELOAD, STOP
 
 #: seconds that a worker gets to end, and a front beyond its drain, before SIGKILL
 GRACE = 3.0
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP)
 
-# They mean nothing to this version; their default would end a process and leave its socket behind.
-IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+# They mean nothing; their default would end a process and leave its socket behind.
+IGNORED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
 
 
 class Supervisor:
-    """The parent of all. `settings` are checked; `path` is the public socket's."""
+    """The parent of all. `settings` are those of `source`, checked; `path` is the public socket's."""
 
-    def __init__(self, settings: Settings, path: str) -> None:
+    def __init__(self, source: Source, settings: Settings, path: str) -> None:
+        self._source = source
         self._settings = settings
         self._path = path
         self._internal_path = path + sockets.INTERNAL
@@ -44,6 +46,7 @@ class Supervisor:
         self._stops = 0
         self._kill_at: float | None = None
         self._ready_said = False
+        self._reload_wanted = False  # SIGHUP came while no front was there
         self.front = Child("front", 0)
         count = settings.http_async_client.workers
         self.workers = [Child(f"worker {number}", number) for number in range(1, count + 1)]
@@ -108,17 +111,21 @@ class Supervisor:
 
     def _hear(self, child: Child) -> None:
         try:
-            words = self._lines[child].recv(64)
+            said = self._lines[child].recv(DATAGRAM)
         except OSError:
-            words = b""
-        if not words:
+            said = b""
+        word = said[:1]
+        if not word:
             self._hang_up(child)
-        if READY in words:
+        elif word == READY:
             self.front.ready()
             self._say_ready()
-        if STOP in words and not self._stops:
+        elif word == STOP and not self._stops:
             log.info("a caller asked to stop")
             self._stop()
+        elif word == CONFIG:
+            self._settings = restore(said[1:])
+            log.set_level(self._settings.hacd.log_level)
 
     def _say_ready(self) -> None:
         if not self._ready_said:
@@ -139,6 +146,14 @@ class Supervisor:
             if signum in (signal.SIGTERM, signal.SIGINT):
                 log.info("%s", signal.Signals(signum).name)
                 self._stop()
+        if signal.SIGHUP in signals:
+            self._reload()
+
+    def _reload(self) -> None:
+        """The front reads the settings again, and says which are in force; one that starts reads them once it hears."""
+        log.info("SIGHUP: reload")
+        line = self._lines.get(self.front)
+        self._reload_wanted = line is None or not self._send(self.front, line, RELOAD)
 
     # -- children
 
@@ -150,7 +165,7 @@ class Supervisor:
 
     def _spawn(self, child: Child) -> None:
         self._hang_up(child)  # of its predecessor
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sys.stdout.flush()
         sys.stderr.flush()
         try:
@@ -169,6 +184,8 @@ class Supervisor:
         child.spawned(pid, time.monotonic())
         if child.number:
             child.ready()
+        elif self._reload_wanted:
+            self._reload_wanted = not self._send(child, ours, RELOAD)
         self._lines[child] = ours
         self._selector.register(ours, selectors.EVENT_READ, child)
         log.debug("%s started [%d]", child.name, pid)
@@ -180,6 +197,7 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             for signum in SIGNALS:
                 signal.signal(signum, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # sent to all processes, it is the supervisor's to act on
             self._selector.close()
             for other in self._lines.values():
                 other.close()
@@ -198,7 +216,7 @@ class Supervisor:
         if child is self.front:
             from hacd.front import process as front
 
-            return lambda line: front.main(self._settings, line, self._public, self._internal)
+            return lambda line: front.main(self._source, self._settings, line, self._public, self._internal)
         self._public.close()
         self._internal.close()
         from hacd.worker import process as worker
@@ -249,12 +267,16 @@ class Supervisor:
         """Have a child end, this way or that. One that cannot be told is dying already."""
         child.stopping()
         line = self._lines.get(child)
-        if line is None:
-            return
+        if line is not None:
+            self._send(child, line, word)
+
+    def _send(self, child: Child, line: socket.socket, word: bytes) -> bool:
         try:
             line.send(word)
         except OSError as error:
             log.debug("%s is not told: %s", child.name, error.strerror)
+            return False
+        return True
 
     def _kill_late(self) -> None:
         if self._kill_at is None or time.monotonic() < self._kill_at:
@@ -273,7 +295,7 @@ def _how(status: int) -> str:
     return f"ended with exit code {os.WEXITSTATUS(status)}"
 
 
-def main(settings: Settings, path: str) -> None:
+def main(source: Source, settings: Settings, path: str) -> None:
     """The daemon's life, in the foreground."""
     import setproctitle
 
@@ -281,7 +303,7 @@ def main(settings: Settings, path: str) -> None:
     log.configure("hacd: supervisor", settings.hacd.log_level)
     _raise_open_files()
     _log_rounding(settings)
-    Supervisor(settings, path).run()
+    Supervisor(source, settings, path).run()
 
 
 def _raise_open_files() -> None:

@@ -48,6 +48,12 @@ class Engine:
         self._due: float | None = None
         self._make_multi()
 
+    def configure(self, settings: Settings) -> None:
+        """These settings hold for transfers that begin from now on. Handles that are set up otherwise go."""
+        self._set_up = SetUp(settings)
+        while self._idle_count:
+            self._discard(self._idle_handle(next(iter(self._idle))))
+
     def _make_multi(self) -> None:
         self._multi = pycurl.CurlMulti()
         self._sockets = Sockets(self._loop, self._multi)
@@ -92,6 +98,9 @@ class Engine:
     def _keep(self, transfer: Transfer) -> None:
         """Keep the handle for the next query of its shape; past IDLE_HANDLES, drop one of that used longest ago."""
         transfer.release()
+        if transfer.set_up is not self._set_up:
+            self._discard(transfer)
+            return
         self._idle.setdefault(transfer.shape, []).append(transfer)
         self._idle.move_to_end(transfer.shape)
         self._idle_count += 1

@@ -17,14 +17,16 @@ from hacd.errors import ProtocolError
 from hacd.loop import Loop, Timer
 from hacd.rpc import Decoder, pack
 from hacd.settings import Settings
-from hacd.words import BYE, HELLO
+from hacd.settings.live import restore
+from hacd.settings.table import FRAME_MAX
+from hacd.words import BYE, CONFIGURE, DRAIN, END, HELLO
 from hacd.worker.engine import Engine
 
 #: seconds between two attempts to reach a front
 REDIAL = 0.1
 
-#: bytes that a job has beside its body
-JOB_ROOM = 1024 * 1024
+#: bytes of a message of the front's: of a job, whose body is in a caller's frame, whatever `max_frame` is set to
+MAX_MESSAGE = FRAME_MAX + 1024 * 1024
 
 #: Outcomes that the front has not read may gather up to here; past it, it is as if the front had died.
 MAX_UNSENT = 1 << 30
@@ -36,11 +38,11 @@ class WorkerProcess:
     def __init__(self, settings: Settings, line: socket.socket, path: str, number: int) -> None:
         self._path = path
         self._number = number
-        self._max_frame = settings.limits.max_frame + JOB_ROOM
         self._loop = Loop()
         self._flusher = Flusher(self._loop)
         self._engine = Engine(self._loop, settings, self._report)
-        self._child = process.Child(self._loop, line, self._drain, self._loop.stop)
+        on_word = {DRAIN: lambda _: self._drain(), END: lambda _: self._loop.stop()}
+        self._child = process.Child(self._loop, line, on_word)
         self._redial = Timer(self._loop)
         self._channel: Channel | None = None
         self._leaving = False
@@ -86,7 +88,7 @@ class WorkerProcess:
             log.debug("no front: %s", error.strerror)
             self._redial.start(self._dial, REDIAL, 0)
             return
-        channel = Channel(self._loop, self._flusher, sock, Decoder(self._max_frame, None, text=False), MAX_UNSENT)
+        channel = Channel(self._loop, self._flusher, sock, Decoder(MAX_MESSAGE, None, text=False), MAX_UNSENT)
         channel.on_messages = self._messages
         channel.on_broken = self._broken
         channel.on_closed = self._lost
@@ -98,13 +100,21 @@ class WorkerProcess:
         now = time.monotonic_ns()
         engine = self._engine
         for message in messages:
-            if len(message) == 1:
-                if message[0]:
-                    engine.cancel(message[0])
-                else:
-                    self._dismissed = True
-            else:
+            if len(message) > 3:
                 engine.start(message, now)
+            elif message[0]:
+                engine.cancel(message[0])
+            else:
+                self._word(message)
+
+    def _word(self, message: list[Any]) -> None:
+        """What the front says that is about no job: `[0, word, value]`, or `[0]`, goodbye."""
+        if len(message) == 1:
+            self._dismissed = True
+        elif message[1] == CONFIGURE.encode():
+            settings = restore(message[2][b"settings"])
+            self._engine.configure(settings)
+            log.set_level(settings.hacd.log_level)
 
     def _report(self, id_: int, code: int, outcome: bytes) -> None:
         if self._channel is not None:

@@ -38,12 +38,13 @@ class Transfer:
 
     __slots__ = (
         *("_body", "_hdr", "_head", "_login", "_max_body", "_sent_body", "_timeout"),
-        *("curl", "id", "queued", "shape", "url"),
+        *("curl", "id", "queued", "set_up", "shape", "url"),
     )
 
     def __init__(self, shape: Shape, set_up: SetUp, open_socket: Callable[..., Any]) -> None:
         """Raises pycurl.error where this libcurl cannot do what the shape asks for."""
         self.shape = shape
+        self.set_up = set_up
         self.id = 0
         self.queued = 0  # ns from the front's acceptance to here
         self.url = b""

@@ -1,0 +1,58 @@
+"""The calls that steer the daemon. They are for root and the daemon's own user alone."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from hacd.errors import FORBIDDEN, BadRequest, Refused
+
+if TYPE_CHECKING:
+    from hacd.front.owner import Peer
+    from hacd.front.sessions import Session
+
+
+def is_admin(peer: Peer) -> bool:
+    """Whether that is root or the daemon's own user."""
+    return peer.uid in (0, os.geteuid())
+
+
+def _admin(session: Session, method: str) -> str:
+    """Who it is, for the log. Raises Refused for anybody else."""
+    peer = session.peer
+    if not is_admin(peer):
+        raise Refused(FORBIDDEN, f"{method} is for root and the daemon's own user, not for uid {peer.uid}")
+    return f"uid {peer.uid} pid {peer.pid}"
+
+
+def stop(session: Session, params: list[Any]) -> bool:
+    """Drain and end, as on SIGTERM."""
+    _admin(session, "stop")
+    none("stop", params)
+    session.front.ask_stop()
+    return True
+
+
+def set_(session: Session, params: list[Any]) -> bool:
+    """Change one setting while the daemon runs."""
+    who = _admin(session, "set")
+    if len(params) != 2 or type(params[0]) is not str:
+        raise BadRequest("set: params: [name, value] would be right")
+    session.front.control.set(params[0], params[1], who)
+    return True
+
+
+def reload(session: Session, params: list[Any]) -> dict[str, list[str]]:
+    """Read the settings again, as on SIGHUP."""
+    who = _admin(session, "reload")
+    none("reload", params)
+    return session.front.control.reload(who)
+
+
+def none(method: str, params: list[Any]) -> None:
+    """Raise BadRequest where a method that takes no params got some."""
+    if params:
+        raise BadRequest(f"{method}: params: [] would be right")
+
+
+METHODS = {"stop": stop, "set": set_, "reload": reload}

@@ -1,0 +1,51 @@
+"""What is set, while the daemon runs: `set` changes one setting, `reload` reads all of them again.
+
+Law: a change is judged whole before any of it holds; what is refused leaves all as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hacd import log
+from hacd.errors import BadRequest, SettingsError
+from hacd.front.front import Front
+from hacd.settings import Settings, Source
+from hacd.settings.live import merged, with_value
+
+
+class Control:
+    """Changes what a front works by. `on_change(settings)` is told what is in force then."""
+
+    def __init__(self, source: Source, front: Front, on_change: Callable[[Settings], None]) -> None:
+        self._source = source
+        self._front = front
+        self._on_change = on_change
+
+    def set(self, name: str, value: Any, who: str) -> str:
+        """Change one setting, until the next reload or restart; its whole name. Raises BadRequest."""
+        try:
+            settings, whole = with_value(self._front.settings, name, value)
+            self._change(settings)
+        except SettingsError as error:
+            raise BadRequest(f"set: {error}") from None
+        log.info("%s is set to %r by %s", whole, value, who)
+        return whole
+
+    def reload(self, who: str) -> dict[str, list[str]]:
+        """Read file, environment and routes again; what `set` changed goes. Raises BadRequest."""
+        try:
+            settings, changed, at_start = merged(self._front.settings, self._source.load())
+            self._change(settings)
+        except SettingsError as error:
+            log.error("reload refused, all stays as it was: %s", error)
+            raise BadRequest(f"reload: {error}") from None
+        log.info("reloaded by %s: changed %s", who, ", ".join(changed) or "nothing")
+        if at_start:
+            log.warning("what is read at the start only stays as it was until then: %s", ", ".join(at_start))
+        return {"changed": changed, "at_start": at_start}
+
+    def _change(self, settings: Settings) -> None:
+        self._front.configure(settings)
+        self._on_change(settings)

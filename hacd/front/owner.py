@@ -1,0 +1,32 @@
+"""Who sent a query, as the hash knows him: a caller's session, or a transaction of the daemon's routes."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import NamedTuple, Protocol
+
+from hacd.front.transactions import Transaction
+
+
+class Peer(NamedTuple):
+    """Who dialled, as the kernel saw it at `connect()`."""
+
+    pid: int
+    uid: int
+    gid: int
+
+    @classmethod
+    def of(cls, sock: socket.socket) -> Peer:
+        """The peer of a Unix socket."""
+        return cls(*struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)))
+
+
+class Owner(Protocol):
+    """Has transactions in flight, and gets each of them back once."""
+
+    peer: Peer
+    transactions: dict[int, Transaction]
+
+    def resume(self, transaction: Transaction, outcome: bytes) -> None:
+        """`transaction` comes back. Its record is the hash's again when this returns. Raises nothing."""
