@@ -6,7 +6,7 @@ STOP = b"S"  # the front: a caller who may asks the daemon to stop
 CONFIG = b"C"  # the front: these settings are in force now; children of later get them
 DRAIN = b"D"  # to a child: finish what you have, take no more, end
 END = b"E"  # to a child: end now
-RELOAD = b"H"  # to the front: read the settings and the routes again
+RELOAD = b"H"  # to the front: read the settings and the routes again; it says the same when it has
 
 #: bytes of a datagram on the line at the most
 DATAGRAM = 65536

@@ -82,7 +82,9 @@ def test_what_was_set_holds_for_processes_that_start_later(start_daemon: StartDa
     daemon = start_daemon()
     with daemon.client() as client:
         client.set("curl_follow_redirect", 1)
-        os.kill(daemon.pid("worker 1"), signal.SIGKILL)
+        worker = daemon.pid("worker 1")
+        os.kill(worker, signal.SIGKILL)
+        wait_for("the front to miss it", lambda: worker not in [row["pid"] for row in daemon.stats()["workers"]])
         assert client.query(f"{httpbin.url}/redirect/1", timeout=20_000).rs == 200
     front = daemon.pid("front")
     os.kill(front, signal.SIGKILL)

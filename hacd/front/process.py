@@ -64,6 +64,7 @@ class FrontProcess:
         """The supervisor got SIGHUP. What is wrong is in the log."""
         with suppress(Refused):
             self._control.reload("SIGHUP")
+        self._child.say(words.RELOAD)
 
     def _changed(self, settings: Settings) -> None:
         """These settings hold now: for the log, and for what the supervisor starts from now on."""

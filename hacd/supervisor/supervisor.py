@@ -46,7 +46,7 @@ class Supervisor:
         self._stops = 0
         self._kill_at: float | None = None
         self._ready_said = False
-        self._reload_wanted = False  # SIGHUP came while no front was there
+        self._reload_wanted = False  # SIGHUP came, and the front has not answered it yet
         self.front = Child("front", 0)
         count = settings.http_async_client.workers
         self.workers = [Child(f"worker {number}", number) for number in range(1, count + 1)]
@@ -126,6 +126,8 @@ class Supervisor:
         elif word == CONFIG:
             self._settings = restore(said[1:])
             log.set_level(self._settings.hacd.log_level)
+        elif word == RELOAD:
+            self._reload_wanted = False
 
     def _say_ready(self) -> None:
         if not self._ready_said:
@@ -150,10 +152,12 @@ class Supervisor:
             self._reload()
 
     def _reload(self) -> None:
-        """The front reads the settings again, and says which are in force; one that starts reads them once it hears."""
+        """The front reads the settings again. One that dies before it has said so leaves that to its successor."""
         log.info("SIGHUP: reload")
+        self._reload_wanted = True
         line = self._lines.get(self.front)
-        self._reload_wanted = line is None or not self._send(self.front, line, RELOAD)
+        if line is not None:
+            self._send(self.front, line, RELOAD)
 
     # -- children
 
@@ -185,7 +189,7 @@ class Supervisor:
         if child.number:
             child.ready()
         elif self._reload_wanted:
-            self._reload_wanted = not self._send(child, ours, RELOAD)
+            self._send(child, ours, RELOAD)
         self._lines[child] = ours
         self._selector.register(ours, selectors.EVENT_READ, child)
         log.debug("%s started [%d]", child.name, pid)
@@ -270,13 +274,11 @@ class Supervisor:
         if line is not None:
             self._send(child, line, word)
 
-    def _send(self, child: Child, line: socket.socket, word: bytes) -> bool:
+    def _send(self, child: Child, line: socket.socket, word: bytes) -> None:
         try:
             line.send(word)
         except OSError as error:
             log.debug("%s is not told: %s", child.name, error.strerror)
-            return False
-        return True
 
     def _kill_late(self) -> None:
         if self._kill_at is None or time.monotonic() < self._kill_at:
