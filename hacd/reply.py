@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from hacd.pseudovars import Index, pick, value
 
 #: what may surround a value; Latin-1 has more that Python would strip
 _BLANK = " \t\r"
@@ -123,9 +126,20 @@ class Reply:
 
         A negative index counts from the end, as in `$(http_hdr(Name)[N])`.
         """
-        wanted = name.lower()
-        values = [value for known, value in self.headers if known.lower() == wanted]
+        values = self.hdrs(name)
         return values[index] if -len(values) <= index < len(values) else None
+
+    def hdrs(self, name: str) -> list[str]:
+        """All values of that header, in order (`$(http_hdr(Name)[*])` joins them)."""
+        wanted = name.lower()
+        return [value for known, value in self.headers if known.lower() == wanted]
+
+    def pv(self, text: str) -> Any:
+        """The value of a pseudo variable of this reply, as `pv("$http_rs")`: int, text, bytes, or None for null.
+
+        Of any other text, the text with its variables expanded. Raises BadRequest for one that is wrong.
+        """
+        return value(text, ReplyScope(self))
 
     def as_map(self) -> dict[str, Any]:
         """The reply as it came over the wire."""
@@ -134,6 +148,48 @@ class Reply:
     def __repr__(self) -> str:
         end = f"{self.rs} {self.rr}".strip() if self.ok else f"{self.code} {self.err}"
         return f"<Reply {self.id} {self.url} {end}, {self.bs} bytes>"
+
+
+class ReplyScope:
+    """What the manual's names stand for on a reply, or where there is none (None): then all are null.
+
+    They are null too where the reply has none: `$http_err` when it is ok, and all that an HTTP reply
+    brings (`$http_rs`, `$http_rb`, `$http_bs` and their like) when not even a status line came.
+    """
+
+    __slots__ = ("reply",)
+
+    def __init__(self, reply: Reply | None) -> None:
+        self.reply = reply
+
+    def pv(self, name: str, key: str | None, index: Index) -> Any:
+        """The value of that name, typed, or None for null."""
+        reply = self.reply
+        if reply is None:
+            return None
+        if name == "http_hdr":
+            return pick(reply.hdrs(key or ""), index)
+        if name == "http_time":
+            return pick([reply.time.get(key or "")], index)
+        read = _OF_REPLY.get(name) or (_OF_RESPONSE.get(name) if reply.rs else None)
+        return None if read is None else pick([read(reply)], index)
+
+
+#: what every outcome has, and what only one with an HTTP reply has
+_OF_REPLY: Mapping[str, Callable[[Reply], Any]] = {
+    "http_req_id": lambda reply: reply.id or None,
+    "http_ok": lambda reply: reply.ok,
+    "http_err": lambda reply: reply.err,
+    "http_xdata": lambda reply: reply.xdata,
+}
+_OF_RESPONSE: Mapping[str, Callable[[Reply], Any]] = {
+    "http_rs": lambda reply: reply.rs,
+    "http_rr": lambda reply: reply.rr,
+    "http_mb": lambda reply: reply.mb,
+    "http_ml": lambda reply: reply.ml,
+    "http_rb": lambda reply: reply.rb,
+    "http_bs": lambda reply: reply.bs,
+}
 
 
 def parse_headers(head: bytes) -> list[tuple[str, str]]:
