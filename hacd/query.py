@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hacd.errors import BadRequest, shown
+from hacd.expansion import QueryScope, check_vars, expand
 from hacd.rpc import pack
 
 #: ms; a day. What waits longer than that is no query.
@@ -183,6 +184,9 @@ KEYS = {
         Key("route", "str", '""', "the route in which the transaction is resumed", check_route),
         Key("suspend", "int", "1", "0: do not suspend; the id comes at once, the reply later", _suspend),
         Key("xdata", "any", "nil", "comes back with the reply as it is (`$http_xdata`)", _xdata),
+        Key(
+            "vars", "map", "nil", "expand pseudo variables in URL, headers and body; these are the caller's", check_vars
+        ),
         Key("timeout", "int", "connection_timeout", "ms until the transaction is resumed at the latest", _timeout),
         Key("hdr", "list of str", "nil", 'headers to add, each "Name: value"', _hdr),
         Key("body", "bin or str", "nil", "the request's body", _body),
@@ -256,18 +260,21 @@ def parse(params: Any) -> Query:
     """
     if type(params) is not list or not 1 <= len(params) <= 2:
         raise BadRequest("params: [url] or [url, {options}] would be right")
-    url = params[0]
+    url, options = params[0], None
+    if len(params) == 2:
+        options = params[1]
+        if type(options) is not dict:
+            raise BadRequest("options: a map of option names to values would be right")
+        if "vars" in options:
+            url = _expanded(url, options)
     # Not printable: control bytes, lone surrogates (bytes that were no UTF-8), odd white space.
     if type(url) is not str or not url.isprintable() or " " in url or len(url) > URL_MAX:
         raise _bad_url(url)
     # A regular expression for each URL took a fifth of all that the front does for a query.
     end = url.find("/", 8)
     origin = (_ORIGINS.get(url[:end]) if end > 0 else None) or _origin(url)
-    if len(params) == 1:
+    if options is None:
         return (url, origin, "", 1, _NIL, None, None, None, b"", None)
-    options = params[1]
-    if type(options) is not dict:
-        raise BadRequest("options: a map of option names to values would be right")
     for name, value in options.items():
         check = _CHECKS.get(name)
         if check is None:
@@ -291,6 +298,12 @@ def parse(params: Any) -> Query:
     if query[7] is not None and options and options.get("method") == "HEAD":
         raise BadRequest("body: HEAD has none: leave it out, or name another method")
     return query
+
+
+def _expanded(url: Any, options: dict[str, Any]) -> Any:
+    """The URL, and in `options` headers and body, with what `vars` and `$http_req` say; `vars` is taken out."""
+    variables = check_vars(options.pop("vars"))
+    return url if variables is None else expand(url, options, QueryScope(variables, options, _CHECKS))
 
 
 def _shape(options: dict[str, Any]) -> bytes:

@@ -10,7 +10,10 @@ from msgspec.structs import FieldInfo, fields
 import hacd
 from hacd import settings
 from hacd.cli.main import cli
+from hacd.expansion import EXPANDED_MAX, VALUE_MAX, VARS_MAX
 from hacd.front.methods import NAMES
+from hacd.pseudovars import NAME_MAX, PLACES_MAX, TRANSFORMATIONS, TRANSFORMATIONS_MAX
+from hacd.pseudovars import NAMES as VARIABLES
 from hacd.query import KEYS, Key
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +38,18 @@ def test_every_key_has_its_row(key: Key) -> None:
     row = f"| `{key.name}` | "
     (line,) = [line for line in PARAMETERS.split("## Options of a query")[1].splitlines() if line.startswith(row)]
     assert key.text in line
+
+
+@pytest.mark.parametrize("name", [*(f"${name}" for name in VARIABLES), *(f"{{{name}}}" for name in TRANSFORMATIONS)])
+def test_every_pseudo_variable_is_in_its_page_and_in_parity(name: str) -> None:
+    assert name in (ROOT / "docs" / "pseudovars.md").read_text()
+    assert name in PARITY
+
+
+def test_bounds_of_pseudo_variables_are_in_their_page() -> None:
+    bounds = (PLACES_MAX, NAME_MAX, TRANSFORMATIONS_MAX, VARS_MAX, VALUE_MAX, EXPANDED_MAX)
+    text = (ROOT / "docs" / "pseudovars.md").read_text()
+    assert [bound for bound in bounds if f" {bound}" not in text] == []
 
 
 @pytest.mark.parametrize("method", NAMES)

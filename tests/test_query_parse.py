@@ -88,6 +88,7 @@ def test_every_option() -> None:
         "username": "alice",
         "password": "secret",
         "all": None,
+        "vars": {"rU": "alice"},
     }
     assert set(options) == set(KEYS)
     xdata, shape = rpc.pack({"any": [1, b"x"]}), rpc.pack(STICKY)

@@ -23,3 +23,15 @@ def socket(command: F) -> F:
         "$XDG_RUNTIME_DIR/hacd/hacd.sock and /run/hacd/hacd.sock."
     )
     return click.option("--socket", "path", metavar="PATH", help=text)(command)
+
+
+def _variables(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str] | None:
+    for assignment in given:
+        if not assignment.partition("=")[0] or "=" not in assignment:
+            raise click.BadParameter(f"{assignment!r}: NAME=VALUE would be right")
+    return dict(assignment.split("=", 1) for assignment in given) if given else None
+
+
+def variables(text: str) -> Callable[[F], F]:
+    """`--var NAME=VALUE`, repeatable, for commands that have pseudo variables: a map, or None without any."""
+    return click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", callback=_variables, help=text)

@@ -46,6 +46,7 @@ _KEYS = ("method", "timeout", "xdata", "authmethod", *_FILES, "follow_redirect",
 @click.option("--route", default="", metavar="NAME", help="The route that the reply names.")
 @click.option("--no-suspend", is_flag=True, help="Do not wait: print the query's id.")
 @click.option("--xdata", metavar="TEXT", help="Comes back with the reply.")
+@options.variables("Expand $NAME in URL, headers and body; repeatable.")
 @click.option("-i", "--include", is_flag=True, help="Print the header block before the body.")
 @click.option("-o", "--output", metavar="FILE", help="Write to FILE in place of stdout.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole reply as JSON.")
@@ -68,6 +69,8 @@ def query(
         keys["follow_redirect"] = 1
     if given["login"] is not None:
         keys["username"], _, keys["password"] = given["login"].partition(":")
+    if given["variables"] is not None:
+        keys["vars"] = given["variables"]
     if hdr:
         keys["hdr"] = list(hdr)
     if body is not None:
