@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import pytest
 from hacd import Client
 from tests.support.daemon import Daemon
 from tests.support.origins import Httpbin, Nginx, RawOrigin, Script, free_port
+from tests.support.routes import write_routes
 
 StartDaemon = Callable[..., Daemon]
 StartOrigin = Callable[[Script], RawOrigin]
+StartRoutes = Callable[..., Daemon]
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +60,35 @@ def start_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartDaem
     yield start
     for daemon in started:
         daemon.close()
+
+
+@pytest.fixture
+def start_open_daemon() -> Iterator[StartDaemon]:
+    """`start_open_daemon(**settings)`: one that every user can reach; pytest's own directories are shut to others."""
+    started: list[Daemon] = []
+    with tempfile.TemporaryDirectory(prefix="hacd-test-") as directory:
+        os.chmod(directory, 0o711)
+
+        def start(**settings: object) -> Daemon:
+            path = Path(tempfile.mkdtemp(dir=directory))
+            path.chmod(0o711)
+            daemon = Daemon(path, socket_mode="0666", **settings)  # type: ignore[arg-type]
+            started.append(daemon)
+            return daemon.wait_ready()
+
+        yield start
+        for daemon in started:
+            daemon.close()
+
+
+@pytest.fixture
+def routes(start_daemon: StartDaemon, tmp_path: Path) -> StartRoutes:
+    """`routes(text, origin, **settings)`: a daemon with these routes of its own."""
+
+    def start(text: str, origin: str = "", **settings: object) -> Daemon:
+        return start_daemon(routes=write_routes(tmp_path, text, origin), **settings)
+
+    return start
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -16,6 +14,7 @@ from hacd.front.registry import Registry
 from tests.conftest import StartDaemon
 from tests.support.daemon import Daemon
 from tests.support.origins import Nginx
+from tests.support.stranger import needs_root, stranger
 from tests.support.waiting import wait_for
 from tests.support.wire import Wire
 
@@ -106,26 +105,16 @@ def test_routes_of_a_connection_are_bounded(daemon: Daemon) -> None:
         assert "at most 256" in wire.call("register", [[f"S{n}" for n in range(57)]], 2)[0]["message"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="takes two users")
-def test_another_user_takes_nothing_that_is_not_his(start_daemon: StartDaemon, nginx: Nginx) -> None:
-    daemon = start_daemon(socket_mode="0666")
-    for directory in [daemon.directory, *daemon.directory.parents]:
-        if directory.name:
-            directory.chmod(directory.stat().st_mode | 0o011)
-    program = (
-        "import os, socket, sys, msgpack\n"
-        "os.setgid(65534); os.setuid(65534)\n"
-        "wire = socket.socket(socket.AF_UNIX); wire.connect(sys.argv[1])\n"
-        "wire.sendall(msgpack.packb([0, 1, 'register', [['R']]]))\n"
-        "print(wire.recv(100), flush=True); print(wire.recv(100), flush=True)\n"
-    )
-    command = [sys.executable, "-c", program, daemon.socket]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stranger, Wire(daemon.socket) as sender:
-        assert stranger.stdout is not None
-        assert stranger.stdout.readline() == "b'\\x94\\x01\\x01\\xc0\\xc3'\n"
+@needs_root
+def test_another_user_takes_nothing_that_is_not_his(start_open_daemon: StartDaemon, nginx: Nginx) -> None:
+    daemon = start_open_daemon()
+    program = "print(call('register', [['R']])[1], flush=True); print(wire.recv(100), flush=True)"
+    with stranger(daemon.socket, program) as taker, Wire(daemon.socket) as sender:
+        assert taker.stdout is not None
+        assert taker.stdout.readline() == "True\n"
         sender.call("send", [nginx.url, {"route": "R"}])
         assert sender.receive()[2][0]["route"] == "R"
-        stranger.kill()
+        taker.kill()
 
 
 def test_async_client_registers(daemon: Daemon, nginx: Nginx) -> None:

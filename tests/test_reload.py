@@ -18,6 +18,7 @@ from hacd.settings.table import Hacd, HttpAsyncClient, Limits
 from tests.conftest import StartDaemon, StartOrigin
 from tests.support.daemon import Daemon
 from tests.support.origins import Httpbin, Nginx, answer
+from tests.support.stranger import needs_root, stranger
 from tests.support.waiting import wait_for
 from tests.support.wire import Wire
 
@@ -203,22 +204,11 @@ def test_what_was_set_goes_with_a_reload(start_daemon: StartDaemon, start_origin
     assert [b"Authorization" in head for head in origin.heads] == [True, False]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="takes two users")
+@needs_root
 @pytest.mark.parametrize("call", ["set", "reload"])
-def test_other_users_may_not(start_daemon: StartDaemon, call: str) -> None:
-    daemon = start_daemon(socket_mode="0666")
-    for directory in [daemon.directory, *daemon.directory.parents]:
-        if directory.name:
-            directory.chmod(directory.stat().st_mode | 0o011)
-    program = (
-        "import os, socket, sys, msgpack\n"
-        "os.setgid(65534); os.setuid(65534)\n"
-        "wire = socket.socket(socket.AF_UNIX); wire.connect(sys.argv[1])\n"
-        "wire.sendall(msgpack.packb([0, 1, sys.argv[2], ['max_body', 1]]))\n"
-        "print(msgpack.unpackb(wire.recv(1000))[2]['code'])\n"
-    )
-    said = subprocess.run([sys.executable, "-c", program, daemon.socket, call], capture_output=True, text=True)
-    assert said.stdout == "forbidden\n", said.stderr
+def test_other_users_may_not(start_open_daemon: StartDaemon, call: str) -> None:
+    with stranger(start_open_daemon().socket, f"print(call({call!r}, ['max_body', 1])[0]['code'])") as caller:
+        assert caller.communicate()[0] == "forbidden\n"
 
 
 def test_client_class(daemon: Daemon) -> None:

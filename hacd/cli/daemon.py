@@ -46,8 +46,11 @@ def _open_standard_files() -> None:
 def check(config: str) -> None:
     """Check a settings file: exit code 0, or 78 and one line that says what is wrong."""
     from hacd import settings
+    from hacd.front.routing.script import check_apart
 
-    settings.load(config)
+    values = settings.load(config)
+    if values.hacd.routes:
+        check_apart(values.hacd.routes)
     click.echo(f"{config}: ok")
 
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from hacd import __version__
-from hacd.cli import ask, daemon, kamailio, options, query
+from hacd.cli import ask, call, daemon, kamailio, options, query
 from hacd.errors import (
     BUSY,
     FORBIDDEN,
@@ -63,7 +63,7 @@ def cli() -> None:
     """An HTTP client daemon: programs that must not wait hand it their queries over a Unix socket."""
 
 
-for command in (*daemon.COMMANDS, *query.COMMANDS, *ask.COMMANDS, *kamailio.COMMANDS):
+for command in (*daemon.COMMANDS, *query.COMMANDS, *call.COMMANDS, *ask.COMMANDS, *kamailio.COMMANDS):
     cli.add_command(command)
 
 

@@ -144,6 +144,13 @@ class AsyncClient:
         """Send a query without waiting for its end; returns its id. Its reply goes to the route's handler."""
         return str((await self.call("send", [url, calls.options(route, options)]))["id"])
 
+    async def run(self, route: str, vars: dict[str, Any] | None = None) -> Any:
+        """Enter one of the daemon's routes, and wait for what it replies, as `Client.run`.
+
+        A task that is cancelled while it waits calls off the queries of the route.
+        """
+        return await self.call("run", [route, vars or {}])
+
     async def cancel(self, id: str) -> bool:
         """End a query of this user; True if it was in flight."""
         return bool(await self.call("cancel", [id]))

@@ -219,6 +219,14 @@ class Client:
         """Send a query without waiting for its end; returns its id (the manual's `http_async_send`)."""
         return str(self.call("send", [url, calls.options(route, options)])["id"])
 
+    def run(self, route: str, vars: dict[str, Any] | None = None) -> Any:
+        """Enter one of the daemon's routes, and wait for what it replies; None if it ends without a reply.
+
+        `vars` are its pseudo variables, by name. Raises Refused: `unknown_route`, `busy`, `stopping`, or `internal`
+        where the route raised.
+        """
+        return self.call("run", [route, vars or {}])
+
     def cancel(self, id: str) -> bool:
         """End a query of this user; True if it was in flight."""
         return bool(self.call("cancel", [id]))

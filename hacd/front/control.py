@@ -11,6 +11,7 @@ from typing import Any
 from hacd import log
 from hacd.errors import BadRequest, SettingsError
 from hacd.front.front import Front
+from hacd.front.routing.script import load
 from hacd.settings import Settings, Source
 from hacd.settings.live import merged, with_value
 
@@ -23,11 +24,18 @@ class Control:
         self._front = front
         self._on_change = on_change
 
+    def start(self) -> None:
+        """Load the routes. They were judged before the daemon started; a file that has changed since may be wrong."""
+        try:
+            self._change(self._front.settings, routes=True)
+        except SettingsError as error:
+            log.error("no routes: %s", error)
+
     def set(self, name: str, value: Any, who: str) -> str:
         """Change one setting, until the next reload or restart; its whole name. Raises BadRequest."""
         try:
             settings, whole = with_value(self._front.settings, name, value)
-            self._change(settings)
+            self._change(settings, routes=whole == "hacd.routes")
         except SettingsError as error:
             raise BadRequest(f"set: {error}") from None
         log.info("%s is set to %r by %s", whole, value, who)
@@ -37,7 +45,7 @@ class Control:
         """Read file, environment and routes again; what `set` changed goes. Raises BadRequest."""
         try:
             settings, changed, at_start = merged(self._front.settings, self._source.load())
-            self._change(settings)
+            self._change(settings, routes=True)
         except SettingsError as error:
             log.error("reload refused, all stays as it was: %s", error)
             raise BadRequest(f"reload: {error}") from None
@@ -46,6 +54,9 @@ class Control:
             log.warning("what is read at the start only stays as it was until then: %s", ", ".join(at_start))
         return {"changed": changed, "at_start": at_start}
 
-    def _change(self, settings: Settings) -> None:
+    def _change(self, settings: Settings, routes: bool) -> None:
+        path = settings.hacd.routes
+        if routes:
+            self._front.router.replace(path, load(path) if path else {})
         self._front.configure(settings)
         self._on_change(settings)

@@ -16,7 +16,9 @@ from hacd import log
 from hacd.errors import BUSY, STOPPING, ProtocolError, Refused
 from hacd.front.alarm import Alarm
 from hacd.front.dispatch import Dispatch
+from hacd.front.owner import Owner, Sender
 from hacd.front.registry import Registry
+from hacd.front.routing.router import Router
 from hacd.front.sessions import Session
 from hacd.front.statistics import Statistics
 from hacd.front.transactions import Transaction, Transactions
@@ -50,8 +52,10 @@ class Front:
         self.transactions = Transactions(slots(settings.http_async_client.hash_size))
         self.sessions: set[Session] = set()
         self.registry: Registry[Session] = Registry()
+        self.router = Router(loop, self)
         self.workers: set[WorkerLink] = set()
         self.stopping = False
+        self._ending = False
         self._dispatch: Dispatch[WorkerLink] = Dispatch()
         self._parked: dict[Transaction, tuple[str, tuple[Any, ...]]] = {}
         self._unsuspended = 0
@@ -107,7 +111,7 @@ class Front:
 
     # -- out: a query is suspended, and goes to a worker
 
-    def suspend(self, session: Session, msgid: int | None, query: Query) -> Transaction:
+    def suspend(self, session: Owner, msgid: int | None, query: Query) -> Transaction:
         """Accept a query. From here on it has exactly one outcome. Raises Refused (busy, stopping).
 
         `msgid` of None: an unsuspended query, whose reply comes as a notification. It is the
@@ -120,7 +124,7 @@ class Front:
             or transactions.live >= self._max_transactions
             or len(session.transactions) >= self._max_client
         ):
-            raise self._full()
+            self._admit(session)
         transaction = transactions.suspend()
         transaction.session = session
         transaction.msgid = msgid
@@ -142,13 +146,14 @@ class Front:
             worker.carry_out(transaction, job)
         return transaction
 
-    def _full(self) -> Refused:
-        """Why no query can be accepted."""
-        if self.stopping:
-            return Refused(STOPPING, "the daemon is stopping and takes no new queries")
+    def _admit(self, owner: Owner) -> None:
+        """Raise Refused where no query can be accepted. What routes have begun goes on while the daemon drains."""
+        if self.stopping and (self._ending or not owner.inside):
+            raise Refused(STOPPING, "the daemon is stopping and takes no new queries")
         if self.transactions.live >= self._max_transactions:
-            return Refused(BUSY, f"max_transactions ({self._max_transactions}) are in flight")
-        return Refused(BUSY, f"max_client_in_flight ({self._max_client}) of this connection are in flight")
+            raise Refused(BUSY, f"max_transactions ({self._max_transactions}) are in flight")
+        if len(owner.transactions) >= self._max_client:
+            raise Refused(BUSY, f"max_client_in_flight ({self._max_client}) of this connection are in flight")
 
     # -- back: an outcome arrives, and the transaction is resumed
 
@@ -186,6 +191,15 @@ class Front:
             self._parked.pop(transaction, None)
         transaction.session.resume(transaction, outcome)
         self.transactions.release(transaction)
+
+    def deliver(self, transaction: Transaction, outcome: bytes, sender: Sender) -> None:
+        """The reply of an unsuspended query: to the daemon's own route, to who registered for it, or to its sender."""
+        if transaction.route in self.router.table:
+            self.router.resume(transaction, outcome, sender.peer)
+            return
+        taker = self.registry.choose(transaction.route, sender) or sender
+        if not taker.take(transaction, outcome):
+            self.statistics.undelivered += 1
 
     def abort(self, transaction: Transaction, code: int, err: str) -> None:
         """End a transaction from this side, and call its transfer off."""
@@ -298,7 +312,8 @@ class Front:
         )
 
     def end_all(self) -> None:
-        """The time to drain is over: what is in flight ends with an error."""
+        """The time to drain is over: what is in flight ends with an error, and routes send nothing more."""
+        self._ending = True
         for transaction in list(self.transactions):
             self.abort(transaction, ABORTED, "the daemon is stopping")
 
@@ -308,6 +323,7 @@ class Front:
         workers = sorted((link.as_map() for link in self.workers if link.number), key=lambda row: int(row["worker"]))
         figures: dict[str, Any] = self.statistics.as_map()
         figures |= {"in_flight": in_flight, "suspended": in_flight - self._unsuspended, "clients": len(self.sessions)}
+        figures["in_routes"] = len(self.router.live)
         return figures | {"workers": workers, "uptime_ms": self.uptime(), "stopping": self.stopping}
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hacd import __version__
 from hacd.errors import BadRequest
+from hacd.expansion import check_vars
 from hacd.front import admin
 from hacd.front.admin import is_admin, none
 from hacd.outcome import ABORTED
@@ -83,6 +84,9 @@ def cancel(session: Session, params: list[Any]) -> bool:
     front = session.front
     wanted = params[0]
     if type(wanted) is int:
+        if wanted in session.runs:
+            session.runs[wanted].call_off("its caller called it off")
+            return True
         transaction = session.transactions.get(wanted) if wanted >= 0 else None
     else:
         transaction = front.find(wanted)
@@ -105,6 +109,13 @@ def register(session: Session, params: list[Any]) -> bool:
     return True
 
 
+def run(params: Any) -> tuple[str, dict[str, Any]]:
+    """Route and variables of a `run`. Raises BadRequest."""
+    if type(params) is not list or not 1 <= len(params) <= 2 or type(params[0]) is not str:
+        raise BadRequest("run: params: [route, {vars}] would be right")
+    return params[0], check_vars(params[1] if len(params) == 2 else None) or {}
+
+
 def _may_see(session: Session, owner: Owner) -> bool:
     return session.peer.uid == owner.peer.uid or is_admin(session.peer)
 
@@ -122,4 +133,4 @@ METHODS: dict[str, Callable[[Session, list[Any]], Any]] = {
 #: of a caller's budget for one turn of the loop, where a call costs more than others
 COSTS = {"transactions": 64}
 
-NAMES = ("query", "send", *METHODS)
+NAMES = ("query", "send", "run", *METHODS)

@@ -27,6 +27,15 @@ class Owner(Protocol):
 
     peer: Peer
     transactions: dict[int, Transaction]
+    #: it is the daemon's own, and what it has begun may go on while the daemon drains
+    inside: bool
 
     def resume(self, transaction: Transaction, outcome: bytes) -> None:
         """`transaction` comes back. Its record is the hash's again when this returns. Raises nothing."""
+
+
+class Sender(Owner, Protocol):
+    """An owner that can send queries and not suspend them."""
+
+    def take(self, transaction: Transaction, outcome: bytes) -> bool:
+        """Take a reply that nobody else takes, of a query that was not suspended; False if it cannot."""

@@ -58,6 +58,7 @@ class FrontProcess:
 
     def run(self) -> None:
         """Serve until stopped."""
+        self._control.start()
         self._loop.run()
 
     def _reload(self, _: bytes) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 
 class Taker(Protocol):
     """What the registry has to know of a connection."""
 
-    def may_take_from(self, sender: object) -> bool:
+    def may_take_from(self, sender: Any) -> bool:
         """Whether it may see the replies to that sender's queries."""
 
 
@@ -48,7 +48,7 @@ class Registry(Generic[T]):
             if not takers:
                 del self._takers[route]
 
-    def choose(self, route: str, sender: object) -> T | None:
+    def choose(self, route: str, sender: Any) -> T | None:
         """Whose turn it is to take a reply of that route to a query of that sender's; None if nobody may."""
         takers = self._takers.get(route)
         if takers is None:

@@ -7,6 +7,7 @@ is lost does the connection end, after one error.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,6 @@ from hacd import log, rpc
 from hacd.channel import Channel
 from hacd.errors import (
     BAD_REQUEST,
-    BUSY,
     TOO_LARGE,
     UNKNOWN_METHOD,
     BadRequest,
@@ -25,7 +25,8 @@ from hacd.errors import (
 )
 from hacd.front import methods
 from hacd.front.admin import is_admin
-from hacd.front.owner import Peer
+from hacd.front.owner import Owner, Peer
+from hacd.front.routing.transaction import Caller, RoutedTransaction
 from hacd.outcome import ABORTED, appendix
 from hacd.query import parse
 
@@ -43,12 +44,15 @@ _RESUME = rpc.notification_head("resume")
 
 class Session:
     """One caller. `transactions` holds those of his that are in flight: suspended ones by the
-    msgid of their call, unsuspended ones by their id, negative."""
+    msgid of their call, unsuspended ones by their id, negative; `runs` those in the daemon's routes, by msgid."""
+
+    inside = False
 
     def __init__(self, front: Front, channel: Channel, peer: Peer) -> None:
         self.front = front
         self.peer = peer
         self.transactions: dict[int, Transaction] = {}
+        self.runs: dict[int, RoutedTransaction] = {}
         self._rest: Iterator[Any] | None = None  # calls that wait for this caller's next turn
         self._break: ProtocolError | None = None  # what broke the stream behind those
         self.channel = channel
@@ -119,10 +123,30 @@ class Session:
         query = parse(params)
         if not query[3]:
             self._unsuspended(msgid, query)
-        elif msgid in self.transactions:
-            raise BadRequest(f"msgid {msgid}: a query of that number is in flight on this connection")
         else:
+            self._new(msgid)
             self.transactions[msgid] = self.front.suspend(self, msgid, query)
+
+    def _new(self, msgid: int) -> None:
+        """Raise BadRequest where a call of that number waits for its end."""
+        if msgid in self.transactions or msgid in self.runs:
+            raise BadRequest(f"msgid {msgid}: a call of that number is in flight on this connection")
+
+    def _run(self, msgid: int | None, params: Any) -> None:
+        """Enter one of the daemon's routes."""
+        route, variables = methods.run(params)
+        router = self.front.router
+        if msgid is None:
+            router.begin(router.run(self, None, route, variables), route)
+            return
+        self._new(msgid)
+        tx = router.run(self, Caller(partial(self._ran, msgid), msgid), route, variables)
+        self.runs[msgid] = tx
+        router.begin(tx, route)
+
+    def _ran(self, msgid: int, response: bytes) -> None:
+        del self.runs[msgid]
+        self.channel.send(response)
 
     def send(self, msgid: int | None, params: Any) -> None:
         """`http_async_send`: as a query, but never suspended."""
@@ -138,6 +162,9 @@ class Session:
         if method == "send":
             self.send(msgid, params)
             return 1
+        if method == "run":
+            self._run(msgid, params)
+            return COST
         call = methods.METHODS.get(method) if type(method) is str else None
         if call is None:
             known = ", ".join(sorted(methods.NAMES))
@@ -157,10 +184,12 @@ class Session:
         try:
             if method in ("send", "query"):
                 self.send(None, params)
+            elif method == "run":
+                self._run(None, params)
             elif method == "cancel" and type(params) is list:
                 methods.cancel(self, params)
         except Refused as refusal:
-            self._count(refusal)
+            self.front.statistics.refuse(refusal)
             log.debug("notification of pid %d refused: %s", self.peer.pid, refusal)
 
     def respond(self, msgid: int, result: Any) -> None:
@@ -168,39 +197,36 @@ class Session:
         self.channel.send(rpc.response(msgid, None, result))
 
     def _refuse(self, msgid: int | None, refusal: Refused) -> None:
-        self._count(refusal)
+        self.front.statistics.refuse(refusal)
         self.channel.send(rpc.response(msgid, refusal.as_wire(), None))
 
-    def _count(self, refusal: Refused) -> None:
-        statistics = self.front.statistics
-        if refusal.code == BUSY:
-            statistics.busy += 1
-        else:
-            statistics.refused += 1
-
     def resume(self, transaction: Transaction, outcome: bytes) -> None:
-        """`transaction` comes back: as the response of its call, or as `resume` to whoever takes that route."""
-        front = self.front
+        """`transaction` comes back: as the response of its call, or, if it was not suspended, to whoever takes that."""
         msgid = transaction.msgid
-        taker = self
         if msgid is None:
             del self.transactions[-transaction.id]
-            taker = front.registry.choose(transaction.route, self) or self
-            head = _RESUME
-        else:
-            del self.transactions[msgid]
-            head = rpc.response_head(msgid)
-        if not taker.channel.deaf:
-            tail = appendix(front.public_id(transaction.id), transaction.route, transaction.xdata)
-            taker.channel.send(head, outcome, tail)
-        elif msgid is None:
-            front.statistics.undelivered += 1
+            self.front.deliver(transaction, outcome, self)
+            return
+        del self.transactions[msgid]
+        self._give(rpc.response_head(msgid), transaction, outcome)
 
-    def may_take_from(self, sender: object) -> bool:
-        """A caller takes what its own user sent; root and the daemon's own user take everybody's."""
-        if self.channel.deaf or not isinstance(sender, Session):
+    def take(self, transaction: Transaction, outcome: bytes) -> bool:
+        """The reply of an unsuspended query is this caller's; False if he has gone."""
+        if self.channel.deaf:
             return False
-        return self.peer.uid == sender.peer.uid or is_admin(self.peer)
+        self._give(_RESUME, transaction, outcome)
+        return True
+
+    def _give(self, head: bytes, transaction: Transaction, outcome: bytes) -> None:
+        tail = appendix(self.front.public_id(transaction.id), transaction.route, transaction.xdata)
+        self.channel.send(head, outcome, tail)
+
+    def may_take_from(self, sender: Owner) -> bool:
+        """A caller takes what its own user sent; root and the daemon's own user take everybody's."""
+        return not self.channel.deaf and self._is_over(sender.peer)
+
+    def _is_over(self, peer: Peer) -> bool:
+        return self.peer.uid == peer.uid or is_admin(self.peer)
 
     def _broken(self, error: ProtocolError) -> None:
         """Framing is lost: one error, and the connection ends. What was whole before comes first."""
@@ -222,5 +248,8 @@ class Session:
 
     def _abandon(self, why: str) -> None:
         """Nobody waits for this session's suspended queries any more; unsuspended ones go on."""
+        for tx in list(self.runs.values()):
+            tx.caller_gone()
+        self.runs.clear()
         for transaction in [waiting for key, waiting in self.transactions.items() if key >= 0]:
             self.front.abort(transaction, ABORTED, f"cancelled: {why}")

@@ -5,6 +5,8 @@ Law: `requests = replies + errors + timeouts + in_flight`, at every moment.
 
 from __future__ import annotations
 
+from hacd.errors import BUSY, Refused
+
 
 class Statistics:
     """Counts since the front started."""
@@ -20,6 +22,13 @@ class Statistics:
         self.undelivered = 0  # outcomes of unsuspended queries with nobody left to take them
         self.busy = 0  # calls refused with `busy`
         self.refused = 0  # calls refused for any other reason
+
+    def refuse(self, refusal: Refused) -> None:
+        """Count a call that is refused."""
+        if refusal.code == BUSY:
+            self.busy += 1
+        else:
+            self.refused += 1
 
     def as_map(self) -> dict[str, int]:
         """The counters by name."""

@@ -107,6 +107,30 @@ class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = ""
     socket_mode: Annotated[str, _meta("Permissions of that socket, in octal.", pattern="^0?[0-7]{3}$")] = "0660"
+    routes: Annotated[
+        str,
+        _live(
+            "File of the daemon's own routes, in Python; it runs as the daemon's user. \"\": none.", max_length=PATH_MAX
+        ),
+    ] = ""
+    route_warn_ms: Annotated[
+        int,
+        _live(
+            "A route that holds the front longer than this is logged: nobody else is served meanwhile.",
+            "ms",
+            ge=1,
+            le=DAY,
+        ),
+    ] = 50
+    transaction_timeout: Annotated[
+        int,
+        _live(
+            "How long a transaction may be in the daemon's routes, with all its queries; then it ends with `internal`.",
+            "ms",
+            ge=1,
+            le=DAY,
+        ),
+    ] = 60_000
     drain_timeout: Annotated[
         int, _live("How long a stop waits for what is in flight; the rest ends with an error.", "ms", ge=0, le=DAY)
     ] = 5000

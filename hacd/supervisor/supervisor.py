@@ -305,6 +305,10 @@ def main(source: Source, settings: Settings, path: str) -> None:
     log.configure("hacd: supervisor", settings.hacd.log_level)
     _raise_open_files()
     _log_rounding(settings)
+    if settings.hacd.routes:
+        from hacd.front.routing.script import check_apart
+
+        check_apart(settings.hacd.routes)
     Supervisor(source, settings, path).run()
 
 

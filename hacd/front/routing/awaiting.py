@@ -1,0 +1,102 @@
+"""What an `async def` route awaits, and what drives it. No loop: each step runs in what brought its result.
+
+Law: a step of a coroutine is run by `Task.step` alone, and never twice at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+#: runs a step of a route's code, and raises nothing
+Guard = Callable[[Callable[[], None]], None]
+
+
+class Pending:
+    """A result to come, which one coroutine can await. `on_taken` is called as the awaiting code gets it."""
+
+    __slots__ = ("_on_done", "done", "error", "on_taken", "result")
+
+    def __init__(self, on_taken: Callable[[Any], None] | None = None) -> None:
+        self.done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.on_taken = on_taken
+        self._on_done: Callable[[], None] | None = None
+
+    def __await__(self) -> Generator[Pending, None, Any]:
+        if not self.done:
+            yield self
+        if self.error is not None:
+            raise self.error
+        if self.on_taken is not None:
+            self.on_taken(self.result)
+        return self.result
+
+    def then(self, on_done: Callable[[], None]) -> None:
+        """Call `on_done` once it is done. Raises RuntimeError if somebody else waits already."""
+        if self._on_done is not None:
+            raise RuntimeError("this is awaited already, elsewhere")
+        self._on_done = on_done
+        if self.done:
+            on_done()
+
+    def settle(self, result: Any = None, error: BaseException | None = None) -> None:
+        """It is done."""
+        self.result, self.error, self.done = result, error, True
+        if self._on_done is not None:
+            self._on_done()
+
+
+class Task:
+    """A coroutine under way. `ended` is settled with what it returns or raises."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], guard: Guard) -> None:
+        self.coroutine = coroutine
+        self.ended = Pending()
+        self._guard = guard
+
+    def step(self) -> None:
+        """Go on until it awaits, or ends."""
+        self._guard(self._step)
+
+    def _step(self) -> None:
+        try:
+            awaited = self.coroutine.send(None)
+            while not _wait(awaited, self.step):
+                awaited = self.coroutine.throw(
+                    RuntimeError("only tx.query(…), tx.gather(…) and coroutines that await these can be awaited here")
+                )
+        except StopIteration as end:
+            self.ended.settle(end.value)
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            self.ended.settle(error=error)
+
+
+def _wait(awaited: Any, step: Callable[[], None]) -> bool:
+    if not isinstance(awaited, Pending):
+        return False
+    try:
+        awaited.then(step)
+    except RuntimeError:
+        return False
+    return True
+
+
+def gather(pendings: list[Pending]) -> Pending:
+    """Done when all are, with their results in order, or with the first error among them."""
+    together = Pending()
+    left = len(pendings)
+
+    def one_is_done() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            errors = (pending.error for pending in pendings if pending.error is not None)
+            together.settle([pending.result for pending in pendings], next(errors, None))
+
+    for pending in pendings:
+        pending.then(one_is_done)
+    if not pendings:
+        together.settle([])
+    return together

@@ -1,0 +1,98 @@
+"""The daemon's routes as the front has them: who enters them, and how long that may take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hacd import log
+from hacd.errors import BUSY, INTERNAL, STOPPING, UNKNOWN_ROUTE, Refused, shown
+from hacd.front.alarm import Alarm
+from hacd.front.owner import Peer
+from hacd.front.routing.transaction import Caller, RoutedTransaction
+from hacd.front.transactions import Transaction
+from hacd.loop import Loop
+from hacd.outcome import appendix
+from hacd.reply import Reply
+from hacd.routes import Table
+from hacd.rpc import unpack
+
+if TYPE_CHECKING:
+    from hacd.front.front import Front
+    from hacd.front.sessions import Session
+
+#: ns of a ms
+MS = 1_000_000
+
+#: names that an error lists
+NAMED = 20
+
+
+class Router:
+    """The routes by name, and the transactions that are in them."""
+
+    def __init__(self, loop: Loop, front: Front) -> None:
+        self.front = front
+        self.table: Table = {}
+        self.path = ""
+        self.live: set[RoutedTransaction] = set()
+        self._alarm: Alarm[RoutedTransaction] = Alarm(loop, lambda: front.read_clock() // MS, self._overdue)
+
+    def replace(self, path: str, table: Table) -> None:
+        """These are the routes from now on. Transactions that are suspended resume in them."""
+        self.path, self.table = path, table
+
+    def unknown(self, route: str) -> str:
+        """What is wrong with a name that no route has."""
+        there_are = ", ".join(sorted(self.table)[:NAMED]) or "none"
+        return f"route {shown(route)}: the daemon has no such route; there are: {there_are}"
+
+    # -- ways in
+
+    def run(self, session: Session, caller: Caller | None, route: str, variables: dict[str, Any]) -> RoutedTransaction:
+        """A caller enters a route. Raises Refused (unknown_route, busy, stopping)."""
+        if route not in self.table:
+            raise Refused(UNKNOWN_ROUTE, self.unknown(route))
+        if self.front.stopping:
+            raise Refused(STOPPING, "the daemon is stopping and enters no routes")
+        limit = self.front.settings.limits.max_client_in_flight
+        if len(session.transactions) + len(session.runs) >= limit:
+            raise Refused(BUSY, f"max_client_in_flight ({limit}) of this connection are in flight")
+        return RoutedTransaction(self, session.peer, variables, caller)
+
+    def begin(self, tx: RoutedTransaction, route: str, reply: Reply | None = None) -> None:
+        """The transaction's first route runs."""
+        timeout = self.front.settings.hacd.transaction_timeout
+        now = self.front.read_clock() // MS
+        self.live.add(tx)
+        self._alarm.add(tx, now + timeout, now)
+        tx.begin(route, reply)
+
+    def resume(self, transaction: Transaction, outcome: bytes, peer: Peer) -> None:
+        """The reply of an unsuspended query comes to the daemon's route of that name."""
+        tx = RoutedTransaction(self, peer, {}, None)
+        self.begin(tx, transaction.route, self.reply(transaction, outcome))
+
+    def reply(self, transaction: Transaction, outcome: bytes) -> Reply:
+        """An outcome as a route sees it."""
+        public_id = self.front.public_id(transaction.id)
+        return Reply(unpack(outcome + appendix(public_id, transaction.route, transaction.xdata)))
+
+    # -- what they may take
+
+    def took(self, route: str, ns: int) -> None:
+        """A step of a route is over. While it runs, nobody else is served: one that takes long is logged."""
+        if ns > self.front.settings.hacd.route_warn_ms * MS:
+            log.warning("route %s held the front for %d ms (route_warn_ms)", route, ns // MS)
+
+    def _overdue(self, transactions: list[RoutedTransaction]) -> None:
+        timeout = self.front.settings.hacd.transaction_timeout
+        for tx in transactions:
+            if not tx.ended:
+                log.warning("route %s: no end within transaction_timeout (%d ms)", tx.route, timeout)
+                error = Refused(INTERNAL, f"route {tx.route}: no end within transaction_timeout ({timeout} ms)")
+                tx.end(error)
+
+    def ended(self, tx: RoutedTransaction) -> None:
+        """A transaction is over."""
+        self.live.discard(tx)
+        self._alarm.remove(tx)
