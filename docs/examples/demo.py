@@ -1,8 +1,9 @@
 """The manual's examples, run between a daemon and an origin of their own: `make demo`.
 
 Starts both, sends the manual's GET, POST and DELETE, one query to where nobody listens and one
-that takes too long, and says what each resumed. Then it looks whether the daemon counted what
-was sent. Exit code 0 if all was as expected.
+that takes too long, and says what each resumed. Then GET and POST once more in routes of the
+daemon's own, those of `conf/routes.py`. Then it looks whether the daemon counted what was sent. Exit
+code 0 if all was as expected.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from hacd import AsyncClient, Client, Reply, Unavailable
+
+ROUTES = Path(__file__).resolve().parents[2] / "conf" / "routes.py"
 
 #: curl's codes
 REFUSED, TIMED_OUT = 7, 28
@@ -84,6 +87,22 @@ async def request_unsuspended(path: str, origin: Origin) -> None:
     expect(reply, id=query_id, rb=b"DELETE X-Sip-Call-Id: 1234@example.com, X-Foo: bar")
 
 
+def run_in_the_daemon(hacd: Client, directory: Path, origin: str) -> None:
+    """The same in the daemon's own routes: the caller gives its variables, and gets what the last route replied."""
+    routes = directory / "routes.py"
+    routes.write_text(ROUTES.read_text().replace("http://127.0.0.1:8080", origin).replace("= 1000", "= 5000"))
+    hacd.set("hacd.routes", str(routes))
+    for what, route, body in (
+        ("GET", "REQUEST", b"GET r_uri=alice f_uri=bob"),
+        ("POST", "POST", b"POST {'r_uri':'alice', 'f_uri':'bob'}"),
+    ):
+        say(f"{what} in a route of the daemon's own")
+        replied = hacd.run(route, {"rU": "alice", "fU": "bob"})
+        print(f"  run({route!r}): {replied}")
+        if replied != {"status": 200, "body": body}:
+            raise Unexpected(f"run({route!r}) replied {replied!r}")
+
+
 def statistics(hacd: Client) -> None:
     """The manual's statistics, and that they are what was sent."""
     say("statistics")
@@ -91,7 +110,7 @@ def statistics(hacd: Client) -> None:
     counted = {name: hacd.stats()[name] for name in names}
     for name, count in counted.items():
         print(f"  {name:<9} {count}")
-    sent = {"requests": 5, "replies": 3, "errors": 1, "timeouts": 1, "in_flight": 0}
+    sent = {"requests": 7, "replies": 5, "errors": 1, "timeouts": 1, "in_flight": 0}
     if counted != sent:
         raise Unexpected(f"statistics: {counted}, not {sent}")
     print("  requests = replies + errors + timeouts + in_flight")
@@ -227,6 +246,7 @@ def main() -> int:
                 with Client(path) as hacd:
                     request(hacd, origin.url, nobody)
                     asyncio.run(request_unsuspended(path, origin))
+                    run_in_the_daemon(hacd, Path(directory), origin.url)
                     statistics(hacd)
         except Unexpected as error:
             print(f"demo: {error}", file=sys.stderr)
