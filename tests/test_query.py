@@ -321,6 +321,19 @@ def test_statistics_have_the_manuals_meaning(
         stats = client.stats()
     counts = {name: stats[name] for name in ("requests", "replies", "errors", "timeouts", "in_flight", "refused")}
     assert counts == {"requests": 4, "replies": 2, "errors": 1, "timeouts": 1, "in_flight": 0, "refused": 1}
+    (worker,) = stats["workers"]
+    del counts["refused"]
+    assert worker == {"worker": 1, "pid": daemon.pid("worker 1"), **counts}
+
+
+def test_each_worker_has_its_figures(start_daemon: StartDaemon, nginx: Nginx, nobody: str) -> None:
+    daemon = start_daemon(workers=2)
+    with daemon.client() as client:
+        list(client.query_many([nginx.url] * 200 + [nobody] * 3, in_flight=200))
+        stats = client.stats()
+    for name, total in (("requests", 203), ("replies", 200), ("errors", 3), ("timeouts", 0)):
+        assert sum(row[name] for row in stats["workers"]) == stats[name] == total
+    assert all(row["requests"] for row in stats["workers"])
 
 
 def test_the_balance_holds_at_every_moment(daemon: Daemon, nginx: Nginx) -> None:

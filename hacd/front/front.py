@@ -175,18 +175,14 @@ class Front:
 
     def _resume(self, transaction: Transaction, code: int, outcome: bytes) -> None:
         """The only way out of the hash."""
-        statistics = self.statistics
-        if not code:
-            statistics.replies += 1
-        elif code == TIMED_OUT:
-            statistics.timeouts += 1
-        else:
-            statistics.errors += 1
+        self.statistics.end(code)
         if transaction.msgid is None:
             self._unsuspended -= 1
         self._alarm.remove(transaction)
-        if transaction.worker is not None:
-            transaction.worker.transactions.discard(transaction)
+        worker = transaction.worker
+        if worker is not None:
+            worker.transactions.discard(transaction)
+            worker.ends.end(code)
         else:
             self._parked.pop(transaction, None)
         transaction.session.resume(transaction, outcome)

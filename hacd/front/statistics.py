@@ -6,18 +6,42 @@ Law: `requests = replies + errors + timeouts + in_flight`, at every moment.
 from __future__ import annotations
 
 from hacd.errors import BUSY, Refused
+from hacd.outcome import TIMED_OUT
 
 
-class Statistics:
-    """Counts since the front started."""
+class Ends:
+    """The manual's counters, of the daemon or of one worker: queries, and how they ended."""
 
-    __slots__ = ("busy", "errors", "late", "refused", "replies", "requests", "timeouts", "undelivered")
+    __slots__ = ("errors", "replies", "requests", "timeouts")
 
     def __init__(self) -> None:
         self.requests = 0  # queries accepted
         self.replies = 0  # ended with a reply, whatever its HTTP status
         self.errors = 0  # ended with an error of curl's or of hacd's
         self.timeouts = 0  # ended at their deadline, or by a time-out that curl found first
+
+    def end(self, code: int) -> None:
+        """A query has ended with that code of curl's."""
+        if not code:
+            self.replies += 1
+        elif code == TIMED_OUT:
+            self.timeouts += 1
+        else:
+            self.errors += 1
+
+    def as_map(self) -> dict[str, int]:
+        """The counters by name."""
+        names = ("requests", "replies", "errors", "timeouts")
+        return {name: getattr(self, name) for name in names}
+
+
+class Statistics(Ends):
+    """Counts since the front started."""
+
+    __slots__ = ("busy", "late", "refused", "undelivered")
+
+    def __init__(self) -> None:
+        super().__init__()
         self.late = 0  # outcomes that came after their transaction had been resumed
         self.undelivered = 0  # outcomes of unsuspended queries with nobody left to take them
         self.busy = 0  # calls refused with `busy`
@@ -32,4 +56,4 @@ class Statistics:
 
     def as_map(self) -> dict[str, int]:
         """The counters by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return super().as_map() | {name: getattr(self, name) for name in self.__slots__}

@@ -14,6 +14,7 @@ from typing import Any
 from hacd import log
 from hacd.channel import Channel, Flusher
 from hacd.errors import ProtocolError
+from hacd.front.statistics import Ends
 from hacd.front.transactions import Transaction
 from hacd.loop import Loop
 from hacd.rpc import Decoder, pack
@@ -37,6 +38,7 @@ class WorkerLink:
         self.leaving = False  # it finishes what it has, and ends
         self.pid = 0
         self.transactions: set[Transaction] = set()
+        self.ends = Ends()
         self._on_outcomes = on_outcomes
         self.channel = Channel(loop, flusher, sock, Decoder(max_frame, None), MAX_UNSENT)
         self.channel.on_messages = self._messages
@@ -51,6 +53,7 @@ class WorkerLink:
         """Hand over a job; its outcome comes by `on_outcomes`."""
         transaction.worker = self
         self.transactions.add(transaction)
+        self.ends.requests += 1
         self.channel.send(pack(job))
 
     def cancel(self, transaction: Transaction) -> None:
@@ -79,4 +82,4 @@ class WorkerLink:
 
     def as_map(self) -> dict[str, Any]:
         """Its figures, for `stats`."""
-        return {"worker": self.number, "pid": self.pid, "in_flight": self.in_flight}
+        return {"worker": self.number, "pid": self.pid, "in_flight": self.in_flight, **self.ends.as_map()}
