@@ -346,7 +346,7 @@ def test_stats(ask: Ask) -> None:
     assert (said.code, said.err) == (0, "")
     lines = dict(line.split(maxsplit=1) for line in said.out.decode().splitlines())
     assert all(re.fullmatch("[0-9]+", lines[name]) for name in COUNTERS)
-    assert re.fullmatch(r"1 +pid=[0-9]+ in_flight=[0-9]+", lines["worker"])
+    assert re.fullmatch(r"1 +pid=\d+ in_flight=\d+ requests=\d+ replies=\d+ errors=\d+ timeouts=\d+.*", lines["worker"])
 
 
 def test_stats_as_json(ask: Ask) -> None:
