@@ -13,6 +13,7 @@ from hacd import Client
 from tests.support.daemon import Daemon
 from tests.support.origins import Httpbin, Nginx, RawOrigin, Script, free_port
 from tests.support.routes import write_routes
+from tests.support.tls import TlsNginx
 
 StartDaemon = Callable[..., Daemon]
 StartOrigin = Callable[[Script], RawOrigin]
@@ -29,6 +30,13 @@ def httpbin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Httpbin]:
 @pytest.fixture(scope="session")
 def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     server = Nginx(tmp_path_factory.mktemp("nginx"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsNginx]:
+    server = TlsNginx(tmp_path_factory.mktemp("tls"))
     yield server
     server.close()
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgpack
+import pycurl
 import pytest
 
 from tests.conftest import StartOrigin
@@ -66,8 +67,8 @@ def front(tmp_path: Path) -> Iterator[Front]:
     front.close()
 
 
-def job(number: int, url: str) -> bytes:
-    packed: bytes = msgpack.packb([number, url, 5000, None, None, b"", time.monotonic_ns(), None])
+def job(number: int, url: str, shape: bytes = b"", login: tuple[str, str] | None = None) -> bytes:
+    packed: bytes = msgpack.packb([number, url, 5000, None, None, shape, time.monotonic_ns(), login])
     return packed
 
 
@@ -99,3 +100,16 @@ def test_bye_is_answered_before_it_ends(front: Front, start_origin: StartOrigin)
         connection.sendall(job(7, origin.url) + msgpack.packb([0]))  # was on its way when the worker said bye
         assert b"ok" in connection.recv(65536)
         assert front.process.wait(PATIENCE) == 0
+
+
+@pytest.mark.skipif(bool(pycurl.version_info()[4] & pycurl.VERSION_NTLM), reason="this libcurl has NTLM")
+def test_login_that_libcurl_lacks(front: Front, start_origin: StartOrigin) -> None:
+    """The front refuses it; but one that waited for the first worker comes through."""
+    origin = start_origin(answer)
+    ntlm = msgpack.packb({"authmethod": 8})
+    with front.accept() as connection:
+        connection.sendall(job(1, origin.url, ntlm, ("alice", "secret")))
+        id_, code, _outcome = msgpack.unpackb(connection.recv(65536))
+        assert (id_, code, origin.heads) == (1, 4, [])
+        connection.sendall(job(2, origin.url, ntlm))
+        assert msgpack.unpackb(connection.recv(65536))[:2] == [2, 0]

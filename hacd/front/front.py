@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hacd import log
 from hacd.errors import BUSY, STOPPING, ProtocolError, Refused
 from hacd.front.alarm import Alarm
+from hacd.front.capabilities import Capabilities
 from hacd.front.dispatch import Dispatch
 from hacd.front.owner import Owner, Sender
 from hacd.front.registry import Registry
@@ -57,6 +58,7 @@ class Front:
         self.stopping = False
         self._ending = False
         self._dispatch: Dispatch[WorkerLink] = Dispatch()
+        self._capabilities = Capabilities()
         self._parked: dict[Transaction, tuple[str, tuple[Any, ...]]] = {}
         self._unsuspended = 0
         self._alarm: Alarm[Transaction] = Alarm(loop, self._clock_ms, self._due)
@@ -77,6 +79,7 @@ class Front:
         self._timeout = settings.http_async_client.connection_timeout
         self._max_transactions = settings.limits.max_transactions
         self._max_client = settings.limits.max_client_in_flight
+        self._capabilities.configure(settings.http_async_client.authmethod)
         for link in self.workers:
             self._configure(link)
 
@@ -112,12 +115,14 @@ class Front:
     # -- out: a query is suspended, and goes to a worker
 
     def suspend(self, session: Owner, msgid: int | None, query: Query) -> Transaction:
-        """Accept a query. From here on it has exactly one outcome. Raises Refused (busy, stopping).
+        """Accept a query. From here on it has exactly one outcome. Raises Refused (busy, stopping, bad_request).
 
         `msgid` of None: an unsuspended query, whose reply comes as a notification. It is the
         session that knows its own: no outcome comes before it has noted what this returns.
         """
         url, origin, route, _, xdata, timeout, hdr, body, shape, login = query
+        if shape or login:
+            self._capabilities.judge(shape, login is not None)
         transactions = self.transactions
         if (
             self.stopping
@@ -255,6 +260,7 @@ class Front:
     def _hello(self, link: WorkerLink, value: Any) -> None:
         try:
             link.number, link.pid = int(value["number"]), int(value["pid"])
+            self._capabilities.learn(value["authmethods"], value["http_versions"])
         except (KeyError, TypeError, ValueError):
             raise ProtocolError("a hello that does not say who it is") from None
         self._configure(link)

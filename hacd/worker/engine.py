@@ -16,6 +16,7 @@ import pycurl
 from hacd import log
 from hacd.loop import Loop, Timer
 from hacd.settings import Settings
+from hacd.worker.logins import has_user_info
 from hacd.worker.setup import SetUp, Shape
 from hacd.worker.sockets import Sockets
 from hacd.worker.transfer import Transfer, refused
@@ -66,8 +67,9 @@ class Engine:
 
     def start(self, job: list[Any], now: int) -> None:
         """Begin a transfer; `now` in ns. What libcurl refuses is reported as that job's outcome."""
+        logs_in = job[7] is not None or (b"@" in job[1] and has_user_info(job[1]))
         try:
-            transfer = self._handle((job[5], job[4] is not None))
+            transfer = self._handle((job[5], job[4] is not None), logs_in)
         except pycurl.error as error:
             self._report(job[0], *refused(error, job[1]))
             return
@@ -80,10 +82,16 @@ class Engine:
             return
         self._active[transfer.id] = transfer
 
-    def _handle(self, shape: Shape) -> Transfer:
-        if shape in self._idle:
+    def _handle(self, shape: Shape, logs_in: bool) -> Transfer:
+        """A handle for a query of that shape: one that was kept, but for a login one of its own.
+
+        For libcurl goes on with the method that an earlier origin wanted, and sends a password in
+        the clear to one that was not asked.
+        """
+        if shape in self._idle and not logs_in:
             return self._idle_handle(shape)
         transfer = Transfer(shape, self._set_up, self._sockets.open)
+        transfer.logs_in = logs_in
         self._by_curl[transfer.curl] = transfer
         return transfer
 
@@ -98,7 +106,7 @@ class Engine:
     def _keep(self, transfer: Transfer) -> None:
         """Keep the handle for the next query of its shape; past IDLE_HANDLES, drop one of that used longest ago."""
         transfer.release()
-        if transfer.set_up is not self._set_up:
+        if transfer.set_up is not self._set_up or transfer.logs_in:
             self._discard(transfer)
             return
         self._idle.setdefault(transfer.shape, []).append(transfer)

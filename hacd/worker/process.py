@@ -21,6 +21,7 @@ from hacd.settings.live import restore
 from hacd.settings.table import FRAME_MAX
 from hacd.words import BYE, CONFIGURE, DRAIN, END, HELLO
 from hacd.worker.engine import Engine
+from hacd.worker.logins import HTTP_VERSIONS, METHODS
 
 #: seconds between two attempts to reach a front
 REDIAL = 0.1
@@ -93,7 +94,8 @@ class WorkerProcess:
         channel.on_broken = self._broken
         channel.on_closed = self._lost
         channel.start()
-        channel.send(pack((0, HELLO, {"number": self._number, "pid": os.getpid()})))
+        can = {"authmethods": METHODS, "http_versions": HTTP_VERSIONS}
+        channel.send(pack((0, HELLO, {"number": self._number, "pid": os.getpid(), **can})))
         self._channel = channel
 
     def _messages(self, messages: list[Any]) -> None:

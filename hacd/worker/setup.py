@@ -14,6 +14,7 @@ import pycurl
 from hacd import __version__, log
 from hacd.rpc import unpack
 from hacd.settings import Settings
+from hacd.worker.logins import logged_out
 
 #: a shape as jobs carry it: the packed sticky options, and whether there is a body
 Shape = tuple[bytes, bool]
@@ -77,19 +78,20 @@ class SetUp:
         self._verify_host = 2 if parameters.tls_verify_host else 0
         self._verify_peer = parameters.tls_verify_peer
 
-    def apply(self, curl: pycurl.Curl, shape: Shape, open_socket: Callable[..., Any]) -> None:
-        """Set a new handle up for a shape. Raises pycurl.error for what this libcurl cannot do."""
+    def apply(self, curl: pycurl.Curl, shape: Shape, open_socket: Callable[..., Any]) -> int:
+        """Set a new handle up for a shape; its `authmethod`. Raises pycurl.error for what this libcurl cannot do."""
         packed, has_body = shape
         options = self._defaults | (unpack(packed, text=False) if packed else {})
         self._always(curl, open_socket)
         self._tls(curl, options)
         _tcp(curl, options)
-        curl.setopt(pycurl.HTTPAUTH, options[b"authmethod"])
+        logged_out(curl, options[b"authmethod"])
         curl.setopt(pycurl.HTTP_VERSION, HTTP_VERSIONS[options[b"http_version"]])
         if options[b"follow_redirect"]:
             curl.setopt(pycurl.FOLLOWLOCATION, FOLLOW)
             curl.setopt(pycurl.MAXREDIRS, MAXREDIRS)
         _method(curl, options.get(b"method"), has_body)
+        return int(options[b"authmethod"])
 
     def _always(self, curl: pycurl.Curl, open_socket: Callable[..., Any]) -> None:
         set_ = curl.setopt
@@ -104,6 +106,8 @@ class SetUp:
 
     def _tls(self, curl: pycurl.Curl, options: dict[bytes, Any]) -> None:
         set_ = curl.setopt
+        # Without one, OpenSSL would ask on the terminal for that of an encrypted key, and the worker wait.
+        set_(pycurl.KEYPASSWD, "")
         set_(pycurl.SSLVERSION, self._tls_version)
         set_(pycurl.SSL_VERIFYHOST, self._verify_host)
         set_(pycurl.SSL_VERIFYPEER, self._verify_peer)

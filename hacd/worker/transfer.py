@@ -2,7 +2,8 @@
 
 A handle is set up once for a shape of query (its method, whether it has a body, and whatever
 else is sticky), and then serves one query of that shape after the other: only what differs
-is set. So nothing that one query sets is seen by one that did not ask for it.
+is set. So nothing that one query sets is seen by one that did not ask for it. A login has a handle
+of its own, and that handle no other query.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import pycurl
 
 from hacd.outcome import TOO_LARGE, URL_MALFORMED, WRITE_ERROR, begin, compose, failure
+from hacd.worker.logins import log_in
 from hacd.worker.setup import SetUp, Shape
 
 # What libcurl says where its error buffer stayed empty (its own table is out of reach from Python).
@@ -37,8 +39,8 @@ class Transfer:
     """One easy handle and what it gathers. `id` is that of the query it carries out."""
 
     __slots__ = (
-        *("_body", "_hdr", "_head", "_login", "_max_body", "_sent_body", "_timeout"),
-        *("curl", "id", "queued", "set_up", "shape", "url"),
+        *("_authmethod", "_body", "_hdr", "_head", "_max_body", "_sent_body", "_timeout"),
+        *("curl", "id", "logs_in", "queued", "set_up", "shape", "url"),
     )
 
     def __init__(self, shape: Shape, set_up: SetUp, open_socket: Callable[..., Any]) -> None:
@@ -54,9 +56,9 @@ class Transfer:
         self._max_body = set_up.max_body
         self._timeout = 0
         self._hdr = False
-        self._login = False
+        self.logs_in = False  # then it serves no other query
         self.curl = pycurl.Curl()
-        set_up.apply(self.curl, shape, open_socket)
+        self._authmethod = set_up.apply(self.curl, shape, open_socket)
         self.curl.setopt(pycurl.HEADERFUNCTION, self._head.append)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._write)
 
@@ -80,20 +82,11 @@ class Transfer:
         elif self._hdr:
             self.curl.unsetopt(pycurl.HTTPHEADER)  # an empty list is ignored: the last query's headers would stay
             self._hdr = False
-        if login is not None or self._login:
-            self._log_in(login)
+        if login is not None:
+            log_in(self.curl, self._authmethod, login)
         if body is not None:
             set_(pycurl.POSTFIELDS, body)
             self._sent_body = len(body)
-
-    def _log_in(self, login: list[bytes] | None) -> None:
-        self._login = login is not None
-        if login is None:
-            self.curl.unsetopt(pycurl.USERNAME)
-            self.curl.unsetopt(pycurl.PASSWORD)
-        else:
-            self.curl.setopt(pycurl.USERNAME, login[0])
-            self.curl.setopt(pycurl.PASSWORD, login[1])
 
     def _write(self, data: bytes) -> int | None:
         self._body += data

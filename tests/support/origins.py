@@ -43,9 +43,25 @@ class Server:
         """Its address, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
 
-    def _run(self, command: list[str], directory: Path) -> None:
+    def _run(
+        self,
+        command: list[str],
+        directory: Path,
+        user: str | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        """Start it and wait until it listens; as `user`, where root starts it for another, with more `environment`."""
         with (directory / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory)
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=directory,
+                user=user,
+                extra_groups=[] if user else None,
+                env=os.environ | (environment or {}),
+            )
         wait_for(f"{command[0]} to listen", lambda: self.process.poll() is not None or listens(self.port))
         assert self.process.poll() is None, (directory / "server.log").read_text("utf-8", "replace")
 
