@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pycurl
 import pytest
 
 from hacd import Client, Refused
+from hacd.worker import logins
 from tests.conftest import StartDaemon, StartOrigin
 from tests.support.apache import LOGINS, Apache, has_apache
 from tests.support.origins import Httpbin, answer
@@ -112,7 +114,7 @@ def test_what_a_redirect_picked_is_not_what_the_next_query_gets(
 
 def test_digest_with_a_body(client: Client, apache: Apache) -> None:
     """libcurl asks first without the body, which then comes whole."""
-    options = {"username": "alice", "password": "alice-secret", "authmethod": DIGEST, "method": "PUT"}
+    options: dict[str, Any] = {"username": "alice", "password": "alice-secret", "authmethod": DIGEST, "method": "PUT"}
     reply = client.query(f"{apache.url}/digest/", body=b"x" * 100_000, **options)
     assert (reply.rs, reply.hdr("X-User")) == (405, "alice")  # let in; only, a file is nothing to put to
 
@@ -132,7 +134,7 @@ HAS_IE_FLAVOUR = pycurl.version_info()[2] < 0x081500
 )
 def test_digest_with_ie_flavour(client: Client, apache: Apache, authmethod: int, agent: str, rs: int) -> None:
     """It leaves the query string out of what is signed. Apache takes that from Internet Explorer alone."""
-    options = {"username": "alice", "password": "alice-secret", "authmethod": authmethod}
+    options: dict[str, Any] = {"username": "alice", "password": "alice-secret", "authmethod": authmethod}
     assert client.query(f"{apache.url}/digest/?a=1", hdr=[f"User-Agent: {agent}"], **options).rs == rs
 
 
@@ -179,3 +181,20 @@ def test_ntlm_is_sent_where_libcurl_has_it(client: Client, start_origin: StartOr
     origin = start_origin(answer)
     client.query(origin.url, username="alice", password="secret", authmethod=NTLM)
     assert b"Authorization: NTLM TlRMTVNTUAAB" in origin.heads[0]
+
+
+@pytest.mark.parametrize(("tells_apart", "authmethod", "connections"), [(False, 9, 2), (True, 9, 1), (False, 3, 1)])
+def test_libcurl_that_mixes_logins_gives_connections_up(
+    monkeypatch: pytest.MonkeyPatch, start_origin: StartOrigin, tells_apart: bool, authmethod: int, connections: int
+) -> None:
+    """Where Negotiate or NTLM may have logged a connection in, and libcurl is too old to know for whom."""
+    monkeypatch.setattr(logins, "TELLS_CONNECTIONS_APART", tells_apart)
+    origin = start_origin(answer)
+    curl = pycurl.Curl()
+    curl.setopt(pycurl.URL, origin.url)
+    curl.setopt(pycurl.WRITEFUNCTION, lambda _data: None)
+    logins.log_in(curl, authmethod, [b"alice", b"secret"])
+    for _ in range(2):
+        curl.perform()
+    curl.close()
+    assert (len(origin.heads), origin.accepted) == (2, connections)

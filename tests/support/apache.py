@@ -31,8 +31,9 @@ DefaultRuntimeDir .
 Listen 127.0.0.1:{port}
 {modules}
 StartServers 1
-ThreadsPerChild 16
-MaxRequestWorkers 16
+ThreadsPerChild 64
+MinSpareThreads 1
+MaxRequestWorkers 64
 ServerLimit 1
 KeepAlive On
 KeepAliveTimeout 60

@@ -19,9 +19,20 @@ FORBIDDEN = ("Traceback", " ERROR ", " CRITICAL ")
 
 
 class Daemon:
-    """A running daemon. `settings`: as for `--set`; `tolerate`: words of FORBIDDEN that its log may hold."""
+    """A running daemon. `settings`: as for `--set`; `variables`: more of its environment.
 
-    def __init__(self, directory: Path, *, loop: str = "", config: Path | None = None, **settings: object) -> None:
+    `tolerate`: words of FORBIDDEN that its log may hold.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        loop: str = "",
+        config: Path | None = None,
+        variables: dict[str, str] | None = None,
+        **settings: object,
+    ) -> None:
         self.directory = directory
         self.socket = str(directory / "hacd.sock")
         self.log_path = directory / "hacd.log"
@@ -31,6 +42,7 @@ class Daemon:
         for name, value in {"connection_timeout": 5000, **settings}.items():
             command += ["--set", f"{name}={value}"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HACD_")}
+        environment |= variables or {}
         if loop:
             environment["HACD_LOOP"] = loop
         with self.log_path.open("wb") as log:

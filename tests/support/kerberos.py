@@ -53,10 +53,11 @@ class Realm(Server):
         self.directory = directory
         self.port = free_port()
         values = {"realm": REALM, "port": self.port, "directory": directory}
-        (directory / "krb5.conf").write_text(CLIENT_CONFIG.format(**values))
+        self.config = directory / "krb5.conf"
+        self.config.write_text(CLIENT_CONFIG.format(**values))
         (directory / "kdc.conf").write_text(KDC_CONFIG.format(**values))
         self.environment = {
-            "KRB5_CONFIG": str(directory / "krb5.conf"),
+            "KRB5_CONFIG": str(self.config),
             "KRB5_KDC_PROFILE": str(directory / "kdc.conf"),
             "KRB5RCACHEDIR": str(directory),
         }

@@ -135,6 +135,11 @@ class RawOrigin:
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
 
+    @property
+    def accepted(self) -> int:
+        """Connections that were made to it."""
+        return len(self._open)
+
     def _accept(self) -> None:
         while True:
             try:

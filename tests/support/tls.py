@@ -12,6 +12,14 @@ import trustme
 from tests.support.origins import Server, free_port, nginx_path
 
 
+def rehash(authority: trustme.CA, directory: Path) -> Path:
+    """A new directory with that authority, as `tls_ca_path` wants it."""
+    directory.mkdir()
+    authority.cert_pem.write_to_path(str(directory / "test.pem"))
+    subprocess.run(["openssl", "rehash", str(directory)], check=True)
+    return directory
+
+
 class TlsNginx(Server):
     """nginx with certificates of a test authority: its name, another name, one that expired, one self-signed."""
 
@@ -45,10 +53,7 @@ http {{
         for name, certificate in certificates.items():
             certificate.private_key_and_cert_chain_pem.write_to_path(str(directory / f"{name}.pem"))
         authority.cert_pem.write_to_path(str(directory / "ca.pem"))
-        self.ca_path = directory / "authorities"
-        self.ca_path.mkdir()
-        authority.cert_pem.write_to_path(str(self.ca_path / "test.pem"))
-        subprocess.run(["openssl", "rehash", str(self.ca_path)], check=True)
+        self.ca_path = rehash(authority, directory / "authorities")
         self.client_cert, self.client_key = self._client(authority, "client")
         self.expired_cert, self.expired_key = self._client(authority, "late", not_after=past)
         self.encrypted_key = directory / "encrypted.key"
