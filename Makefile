@@ -11,19 +11,23 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 HEADER := hacd/loop/pyuv_compat.h
 TYPED  := hacd tests bench docs/examples
+GSSAPI := /usr/lib/apache2/modules/mod_auth_gssapi.so
 
-.PHONY: help install demo test run check bench conf clean nginx
+.PHONY: help install demo test test-negotiate run check bench conf clean nginx apache kerberos
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/.hacd ## all set-up, in .venv: hacd, and pyuv where there is a C compiler
 
 demo: install ## a daemon and an origin, and the manual's examples between them
 	@$(BIN)/python docs/examples/demo.py
 
-test: $(VENV)/.test nginx ## the test suite
+test: $(VENV)/.test nginx apache ## the test suite
 	$(BIN)/pytest -n 2
+
+test-negotiate: $(VENV)/.test kerberos ## the tests of Negotiate, with a KDC and Apache (Debian's, installed if root)
+	$(BIN)/pytest -m negotiate
 
 run: install ## the daemon in the foreground; its socket is run/hacd.sock
 	@mkdir -p run
@@ -86,14 +90,14 @@ $(VENV)/.bench: pyproject.toml $(VENV)/.hacd
 	@$(PIP) install -e '.[bench]'
 	@touch $@
 
-# An origin that nobody here wrote. The tests and the benchmarks start their own, on a free port.
+# Servers that nobody here wrote. The tests and the benchmarks start their own, on free ports. Only what wants
+# Apache is skipped without it; the others fail.
 nginx:
-	@if ! command -v nginx >/dev/null && [ ! -x /usr/sbin/nginx ]; then \
-	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	        echo "nginx is missing: installing nginx-light"; \
-	        apt-get update -qq >/dev/null && \
-	        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light >/dev/null; \
-	    else \
-	        echo "nginx is missing, and only root can install it here: on Debian, apt-get install nginx-light"; \
-	    fi; \
-	fi
+	@command -v nginx >/dev/null || .ci/debian /usr/sbin/nginx nginx-light || true
+
+apache:
+	@.ci/debian /usr/sbin/apache2 apache2-bin || true
+
+kerberos:
+	@.ci/debian "/usr/sbin/krb5kdc /usr/sbin/kadmin.local /usr/bin/kinit $(GSSAPI)" \
+	    krb5-kdc krb5-admin-server krb5-user apache2-bin libapache2-mod-auth-gssapi

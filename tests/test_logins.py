@@ -48,6 +48,15 @@ def test_a_password_is_only_sent_where_it_is_asked_for(client: Client, start_ori
     assert b"Authorization" not in origin.heads[2]
 
 
+def test_user_info_of_the_url(client: Client, httpbin: Httpbin) -> None:
+    """It is a login too; a `username` goes before it."""
+    url = f"{httpbin.url}/basic-auth/alice/secret".replace("http://", "http://alice:secret@")
+    for authmethod in (None, BASIC):
+        assert client.query(url, authmethod=authmethod).rs == 200
+        assert client.query(url, username="alice", password="wrong", authmethod=authmethod).rs == 401
+    assert client.query(url, authmethod=DIGEST).rs == 401
+
+
 def test_authmethod_of_the_daemon(start_daemon: StartDaemon, start_origin: StartOrigin) -> None:
     origin = start_origin(answer)
     with start_daemon(authmethod=BASIC).client() as client:

