@@ -95,12 +95,12 @@ class Apache(Server):
         command = [apache_path(), "-DFOREGROUND", "-f", str(self.directory / "apache.conf")]
         self._run(command, self.directory, user=user, environment=environment)
 
-    def _hand_over(self) -> str:
-        """Give the directory to a user who is not root; his name."""
-        nobody = pwd.getpwnam("nobody")
+    def _hand_over(self) -> int:
+        """Give the directory to a user who is not root; his number, and his group's."""
+        nobody = pwd.getpwnam("nobody").pw_uid
         for path in (self.directory, *self.directory.rglob("*")):
-            os.chown(path, nobody.pw_uid, nobody.pw_gid)
-        return nobody.pw_name
+            os.chown(path, nobody, nobody)
+        return nobody
 
     def close(self) -> None:
         """End it, and leave nothing."""

@@ -47,10 +47,10 @@ class Server:
         self,
         command: list[str],
         directory: Path,
-        user: str | None = None,
+        user: int | None = None,
         environment: dict[str, str] | None = None,
     ) -> None:
-        """Start it and wait until it listens; as `user`, where root starts it for another, with more `environment`."""
+        """Start it, with more `environment`, and wait until it listens. `user`: as whom root starts it."""
         with (directory / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -59,7 +59,8 @@ class Server:
                 stderr=log,
                 cwd=directory,
                 user=user,
-                extra_groups=[] if user else None,
+                group=user,
+                extra_groups=None if user is None else [],
                 env=os.environ | (environment or {}),
             )
         wait_for(f"{command[0]} to listen", lambda: self.process.poll() is not None or listens(self.port))
