@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pycurl
 import pytest
 
 from hacd import Client, Refused
@@ -13,6 +14,8 @@ from tests.support.origins import Httpbin, Nginx
 from tests.support.routes import write_routes
 from tests.support.waiting import wait_for
 from tests.support.wire import Wire
+
+HAS_NTLM = bool(pycurl.version_info()[4] & pycurl.VERSION_NTLM)
 
 # -- the contract's example, word for word but for the origin
 
@@ -116,6 +119,10 @@ def test_return_values(routes: StartRoutes, nginx: Nginx) -> None:
         ("method", "GET /", "method: 'GET /' is wrong"),
         ("suspend", 2, "suspend: 2 is wrong"),
         ("authmethod", 32, "authmethod: 32 is wrong"),
+        pytest.param(
+            *("authmethod", 8, "authmethod: 8 (NTLM) is wrong: this libcurl has no NTLM"),
+            marks=pytest.mark.skipif(HAS_NTLM, reason="this libcurl has NTLM"),
+        ),
         ("username", 5, "username: it is wrong"),
         ("password", "a\nsecret", "password: it is wrong"),
         ("tls_client_cert", "/no/such", "tls_client_cert: '/no/such' is wrong"),
