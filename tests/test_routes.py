@@ -63,7 +63,7 @@ def test_an_error_resumes_the_route_too(routes: StartRoutes, nobody: str) -> Non
 def test_a_timeout_resumes_the_route_too(routes: StartRoutes, start_origin: StartOrigin) -> None:
     daemon = routes(CONTRACT.replace("TIMEOUT", "50"), start_origin(lambda _sock, _head: None).url)
     with daemon.client() as client:
-        assert "50 milliseconds" in client.run("REQUEST", {})["error"]
+        assert client.run("REQUEST", {})["error"].startswith("Operation timed out after ")
     stats = daemon.wait_idle()
     assert (stats["requests"], stats["timeouts"], stats["in_routes"]) == (1, 1, 0)
 
