@@ -120,7 +120,7 @@ def test_signals_while_it_starts(start_daemon: StartDaemon, tmp_path: Path) -> N
         directory = tmp_path / str(number)
         directory.mkdir()
         daemon = Daemon(directory)
-        wait_for("some life", lambda d=daemon, n=number: len(d.log) > 40 * n or d.process.poll() is not None)  # type: ignore[misc]
+        wait_for("some life", lambda d=daemon, n=number: len(d.log) > 32 * n or d.process.poll() is not None)  # type: ignore[misc]
         daemon.process.terminate()
         assert daemon.process.wait(20) in (0, -signal.SIGTERM)
         group = [p for p in psutil.process_iter() if str(directory) in " ".join(_words(p))]

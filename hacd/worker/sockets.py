@@ -93,8 +93,8 @@ def _refuse_unasked(fd: int) -> None:
         return  # closed by now, or no socket: curl has a descriptor to wake itself up
     try:
         if sock.recv(5, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"HTTP/":
-            log.warning("an origin sent a reply that nobody asked for; connection dropped")
             sock.shutdown(socket.SHUT_RDWR)
+            log.warning("an origin sent a reply that nobody asked for; connection dropped")
             while sock.recv(65536, socket.MSG_DONTWAIT):
                 continue
     except OSError as error:
