@@ -121,6 +121,24 @@ def test_set_of_text(assignment: str) -> None:
     assert load(None, [assignment], {}).hacd.log_level == "debug"
 
 
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("1", True), ("True", True), ("false", False), ("0", False)]
+)
+def test_set_of_a_switch(text: str, value: bool) -> None:
+    assert load(None, [f"log_secrets={text}"], {}).hacd.log_secrets is value
+    assert load(None, (), {"HACD_HACD__LOG_SECRETS": text}).hacd.log_secrets is value
+
+
+@pytest.mark.parametrize("text", ["", "yes", "2"])
+def test_set_of_no_switch(text: str) -> None:
+    assert wrong(None, f"log_secrets={text}").endswith(f"{text!r} is wrong: true or false would be right")
+
+
+def test_switch_of_a_file(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "[hacd]\nlog_secrets = true\n"), (), {}).hacd.log_secrets is True
+    assert "1 is wrong: true or false" in wrong(write(tmp_path, "[hacd]\nlog_secrets = 1\n"))
+
+
 def test_value_may_hold_an_equals_sign() -> None:
     assert load(None, ["hacd.socket=/run/a=b"], {}).hacd.socket == "/run/a=b"
 

@@ -1,12 +1,13 @@
 """The settings: one table, and what follows from it."""
 
-from hacd.settings.checks import check, from_text, is_live, meta, names, quoted, resolve, right
+from hacd.settings.checks import check, from_text, is_live, literal, meta, names, quoted, resolve, right
 from hacd.settings.document import document
 from hacd.settings.sources import Source, default_socket, load, loop_name, slots
-from hacd.settings.table import SECTIONS, HttpAsyncClient, Settings
+from hacd.settings.table import SECTIONS, Hacd, HttpAsyncClient, Settings
 
 __all__ = [
     "SECTIONS",
+    "Hacd",
     "HttpAsyncClient",
     "Settings",
     "Source",
@@ -15,6 +16,7 @@ __all__ = [
     "document",
     "from_text",
     "is_live",
+    "literal",
     "load",
     "loop_name",
     "meta",

@@ -12,6 +12,9 @@ from msgspec import Meta
 from hacd.errors import SettingsError
 from hacd.settings.table import SECTIONS
 
+#: a switch as text of the environment or of the command line
+BOOLS = {"true": True, "1": True, "false": False, "0": False}
+
 
 def check(where: str, section: str, name: str, value: Any) -> Any:
     """`value`, if it is one for that setting. Raises SettingsError, which begins with `where`."""
@@ -31,7 +34,9 @@ def from_text(where: str, section: str, name: str, text: str) -> Any:
     """The value that text of the environment or of the command line stands for. Raises SettingsError."""
     field = field_of(where, section, name)
     value: Any = text
-    if isinstance(field.default, int):
+    if isinstance(field.default, bool):
+        value = BOOLS.get(text.lower(), text)
+    elif isinstance(field.default, int):
         try:
             value = int(text)
         except ValueError:
@@ -65,6 +70,13 @@ def names(section: str) -> set[str]:
 def quoted(text: str) -> str:
     """Text as a string of TOML's."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def literal(value: Any) -> str:
+    """A setting's value as TOML has it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return quoted(value) if isinstance(value, str) else str(value)
 
 
 def fields_of(section: str) -> dict[str, msgspec.structs.FieldInfo]:
@@ -108,11 +120,13 @@ def right(field: msgspec.structs.FieldInfo) -> str:
     """What would be right for a setting, for people."""
     about = meta(field)
     unit = f" {about.extra['unit']}" if about.extra and about.extra["unit"] in ("ms", "s", "bytes") else ""
+    if about.extra and about.extra["right"]:
+        return str(about.extra["right"])
+    if _base(field.type) is bool:
+        return "true or false"
     if _base(field.type) is int:
         return f"an integer from {about.ge} to {about.le}{unit}"
     if get_args(_base(field.type)):
         choices = get_args(_base(field.type))
         return "one of " + ", ".join(f'"{choice}"' if isinstance(choice, str) else str(choice) for choice in choices)
-    if about.pattern:
-        return 'three octal digits in quotes, such as "0660",'
     return f"text of at most {about.max_length} characters"

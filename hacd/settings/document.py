@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from hacd.settings.checks import fields_of, is_live, meta, quoted, right
+from hacd.settings.checks import fields_of, is_live, literal, meta, right
 from hacd.settings.table import SECTIONS
 
 
@@ -21,11 +21,10 @@ def document() -> str:
 
 def _documented(field: msgspec.structs.FieldInfo) -> list[str]:
     about = meta(field)
-    value = quoted(field.default) if isinstance(field.default, str) else str(field.default)
     bounds = right(field).rstrip(",")
     changes = "A reload changes it." if is_live(field) else "Read at the start only."
     return [
         *("", f"# {about.description}"),
         f"# {bounds[0].upper()}{bounds[1:]}. {changes}",
-        f"{field.name} = {value}",
+        f"{field.name} = {literal(field.default)}",
     ]

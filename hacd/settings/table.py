@@ -21,8 +21,8 @@ PATH_MAX = 4095
 FRAME_MAX = BODY_MAX = 1024 * MIB
 
 
-def _meta(text: str, unit: str = "", live: bool = False, **bounds: Any) -> Meta:
-    return Meta(description=text, extra={"unit": unit, "live": live}, **bounds)
+def _meta(text: str, unit: str = "", live: bool = False, right: str = "", **bounds: Any) -> Meta:
+    return Meta(description=text, extra={"unit": unit, "live": live, "right": right}, **bounds)
 
 
 def _live(text: str, unit: str = "", **bounds: Any) -> Meta:
@@ -85,6 +85,14 @@ class HttpAsyncClient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             le=31,
         ),
     ] = 3
+    curl_verbose: Annotated[
+        int,
+        _live(
+            "Non-zero: log what libcurl says of each transfer, and the headers of requests and replies, at level info.",
+            ge=0,
+            le=1,
+        ),
+    ] = 0
     curl_follow_redirect: Annotated[
         int, _live("Non-zero: follow redirects (3xx), to http and https only, and 10 of them at most.", ge=0, le=1)
     ] = 0
@@ -106,7 +114,14 @@ class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             max_length=99,
         ),
     ] = ""
-    socket_mode: Annotated[str, _meta("Permissions of that socket, in octal.", pattern="^0?[0-7]{3}$")] = "0660"
+    socket_mode: Annotated[
+        str,
+        _meta(
+            "Permissions of that socket, in octal.",
+            right='three octal digits in quotes, such as "0660",',
+            pattern="^0?[0-7]{3}$",
+        ),
+    ] = "0660"
     routes: Annotated[
         str,
         _live(
@@ -134,9 +149,24 @@ class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     drain_timeout: Annotated[
         int, _live("How long a stop waits for what is in flight; the rest ends with an error.", "ms", ge=0, le=DAY)
     ] = 5000
+    log_target: Annotated[
+        str,
+        _live(
+            "Where the log goes: stderr, systemd's journal, or a file, which is opened anew on SIGUSR1.",
+            right='"stderr", "journald" or the absolute path of a file',
+            pattern="^(stderr|journald|/.+)$",
+            max_length=PATH_MAX,
+        ),
+    ] = "stderr"
+    log_format: Annotated[
+        Literal["text", "json"], _live("The form of a line, on stderr and in a file: text, or an object of JSON.")
+    ] = "text"
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _live("The least level that is logged.")] = (
         "info"
     )
+    log_secrets: Annotated[
+        bool, _live("Log logins, cookies, user-info of URLs and the like as they are; else as [redacted].")
+    ] = False
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
