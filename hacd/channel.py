@@ -106,6 +106,11 @@ class Channel:
         """Whether there is something that the peer has not taken yet."""
         return bool(self._gathered) or self._unsent is not None
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait behind what the peer has begun to read; 0 while it takes all."""
+        return self._backlog
+
     def send(self, *parts: bytes) -> None:
         """Send `parts` as they stand, in order, with the next flush."""
         if self.closed:

@@ -244,6 +244,10 @@ KEYS = {
             ),
             *(_integer("http_version", 0, 3), True),
         ),
+        Key(
+            *("verbose", "int", "curl_verbose", "1: log what libcurl says of the transfer, and the headers"),
+            *(_integer("verbose", 0, 1), True),
+        ),
     )
 }
 

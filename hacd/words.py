@@ -6,6 +6,8 @@ STOP = b"S"  # the front: a caller who may asks the daemon to stop
 CONFIG = b"C"  # the front: these settings are in force now; children of later get them
 DRAIN = b"D"  # to a child: finish what you have, take no more, end
 END = b"E"  # to a child: end now
+LOG = b"L"  # to the front: what the supervisor logged, for who tails the log
+REOPEN = b"O"  # to a child: the log's file was moved away
 RELOAD = b"H"  # to the front: read the settings and the routes again; it says the same when it has
 
 #: bytes of a datagram on the line at the most
@@ -14,6 +16,7 @@ DATAGRAM = 65536
 # Between a worker and the front: HELLO makes a worker take jobs; its BYE that it gets no more.
 HELLO = "hello"
 BYE = "bye"
+LOGGED = "log"  # its value: what the worker logged, for who tails the log
 
 # From the front to a worker.
 CONFIGURE = "config"  # what is set, and how ids look to callers

@@ -63,6 +63,7 @@ STICKY = {
     "tcp_ka_interval": 20,
     "follow_redirect": 1,
     "http_version": 2,
+    "verbose": 1,
 }
 
 
@@ -133,6 +134,7 @@ def test_file_where_a_directory_belongs_and_the_other_way_round() -> None:
         ("tcp_ka_interval", 86_400),
         ("follow_redirect", 1),
         ("http_version", 3),
+        ("verbose", 1),
     ],
 )
 def test_bounds_of_integers(name: str, most: int) -> None:

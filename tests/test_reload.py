@@ -205,7 +205,7 @@ def test_what_was_set_goes_with_a_reload(start_daemon: StartDaemon, start_origin
 
 
 @needs_root
-@pytest.mark.parametrize("call", ["set", "reload"])
+@pytest.mark.parametrize("call", ["set", "reload", "tail"])
 def test_other_users_may_not(start_open_daemon: StartDaemon, call: str) -> None:
     with stranger(start_open_daemon().socket, f"print(call({call!r}, ['max_body', 1])[0]['code'])") as caller:
         assert caller.communicate()[0] == "forbidden\n"

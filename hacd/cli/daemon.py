@@ -45,10 +45,11 @@ def _open_standard_files() -> None:
 @click.option("-c", "--config", required=True, metavar="FILE", help="The file to check.")
 def check(config: str) -> None:
     """Check a settings file: exit code 0, or 78 and one line that says what is wrong."""
-    from hacd import settings
+    from hacd import log, settings
     from hacd.front.routing.script import check_apart
 
     values = settings.load(config)
+    log.check_target(values.hacd.log_target)
     if values.hacd.routes:
         check_apart(values.hacd.routes)
     click.echo(f"{config}: ok")

@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from hacd import __version__
-from hacd.cli import ask, call, daemon, kamailio, options, query
+from hacd.cli import ask, call, daemon, kamailio, options, query, tail
 from hacd.errors import (
     BUSY,
     FORBIDDEN,
@@ -63,7 +63,9 @@ def cli() -> None:
     """An HTTP client daemon: programs that must not wait hand it their queries over a Unix socket."""
 
 
-for command in (*daemon.COMMANDS, *query.COMMANDS, *call.COMMANDS, *ask.COMMANDS, *kamailio.COMMANDS):
+COMMANDS = (*daemon.COMMANDS, *query.COMMANDS, *call.COMMANDS, *ask.COMMANDS, *kamailio.COMMANDS, *tail.COMMANDS)
+
+for command in COMMANDS:
     cli.add_command(command)
 
 

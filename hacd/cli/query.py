@@ -21,7 +21,7 @@ HTTP_RETURNED_ERROR = 22
 
 #: options that are a query's keys as they stand
 _FILES = ("tls_client_cert", "tls_client_key", "tls_ca_path")
-_KEYS = ("method", "timeout", "xdata", "authmethod", *_FILES, "follow_redirect", "http_version")
+_KEYS = ("method", "timeout", "xdata", "authmethod", *_FILES, "follow_redirect", "http_version", "verbose")
 
 
 @click.command()
@@ -47,6 +47,7 @@ _KEYS = ("method", "timeout", "xdata", "authmethod", *_FILES, "follow_redirect",
 @click.option("--no-suspend", is_flag=True, help="Do not wait: print the query's id.")
 @click.option("--xdata", metavar="TEXT", help="Comes back with the reply.")
 @options.variables("Expand $NAME in URL, headers and body; repeatable.")
+@click.option("-v", "--verbose", is_flag=True, default=None, help="Have the daemon log what libcurl says of it.")
 @click.option("-i", "--include", is_flag=True, help="Print the header block before the body.")
 @click.option("-o", "--output", metavar="FILE", help="Write to FILE in place of stdout.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole reply as JSON.")
@@ -65,8 +66,9 @@ def query(
     for name in _FILES:
         if name in keys:
             keys[name] = os.path.abspath(keys[name])
-    if keys.pop("follow_redirect", False):
-        keys["follow_redirect"] = 1
+    for name in ("follow_redirect", "verbose"):
+        if name in keys:
+            keys[name] = int(keys[name])
     if given["login"] is not None:
         keys["username"], _, keys["password"] = given["login"].partition(":")
     if given["variables"] is not None:

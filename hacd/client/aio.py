@@ -179,6 +179,10 @@ class AsyncClient:
         """Have the daemon read its settings and routes again; `changed` holds now, `at_start` takes a restart."""
         return dict(await self.call("reload", []))
 
+    async def tail(self, **filter: Any) -> list[dict[str, Any]]:
+        """The last lines of the daemon's log, filtered as by `Client.tail`, which can follow it too."""
+        return list(await self.call("tail", [filter]))
+
     async def stop(self) -> bool:
         """Drain and stop the daemon; for root and the daemon's own user."""
         return bool(await self.call("stop", []))

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from itertools import islice
 from types import TracebackType
 from typing import Any
@@ -255,6 +255,19 @@ class Client:
         """Have the daemon read its settings and routes again; `changed` holds now, `at_start` takes a restart."""
         return dict(self.call("reload", []))
 
+    def tail(self, follow: bool = False, **filter: Any) -> Generator[dict[str, Any], None, None]:
+        """The last lines of the daemon's log: maps of `time level process pid id route message`.
+
+        `filter`: `id`, `route`, `level` (the least) and `lines` (how many, 10). With `follow`, further lines
+        as they come, until the iterator is closed. Uses a connection of its own. For root and the daemon's
+        own user; raises Refused for others.
+        """
+        connection = _Connection(calls.find_socket(self._path))
+        try:
+            yield from _tail(connection, {"follow": follow, **filter})
+        finally:
+            connection.close()
+
     def stop(self) -> bool:
         """Drain and stop the daemon; for root and the daemon's own user."""
         return bool(self.call("stop", []))
@@ -295,6 +308,22 @@ class Client:
                     connection.close()
                 connection = self._connection = _Connection(calls.find_socket(self._path))
             return connection
+
+
+def _tail(connection: _Connection, filter_: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The response of `tail`, and then its notifications."""
+    connection.send(calls.request(0, "tail", [filter_]))
+    while True:
+        for message in connection.receive():
+            if type(message) is list and message[:2] == [rpc.NOTIFICATION, "log"]:
+                yield message[2][0]
+                continue
+            _, error, result = calls.ended(message)
+            if error is not None:
+                raise from_wire(error)
+            yield from result
+            if not filter_["follow"]:
+                return
 
 
 def _pipeline(connection: _Connection, queries: Iterator[calls.Item], in_flight: int) -> Iterator[Reply]:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from hacd.errors import FORBIDDEN, BadRequest, Refused
+from hacd.front.tail import parse
 
 if TYPE_CHECKING:
     from hacd.front.owner import Peer
@@ -49,10 +50,20 @@ def reload(session: Session, params: list[Any]) -> dict[str, list[str]]:
     return session.front.control.reload(who)
 
 
+def tail(session: Session, params: list[Any]) -> list[dict[str, Any]]:
+    """The last lines of the log, of all processes; with `follow`, further ones come as notifications `log`."""
+    _admin(session, "tail")
+    wanted = parse(params)
+    log = session.front.tail
+    if wanted.follow:
+        log.follow(session.channel, wanted)
+    return log.last(wanted)
+
+
 def none(method: str, params: list[Any]) -> None:
     """Raise BadRequest where a method that takes no params got some."""
     if params:
         raise BadRequest(f"{method}: params: [] would be right")
 
 
-METHODS = {"stop": stop, "set": set_, "reload": reload}
+METHODS = {"stop": stop, "set": set_, "reload": reload, "tail": tail}

@@ -55,6 +55,9 @@ class Control:
         return {"changed": changed, "at_start": at_start}
 
     def _change(self, settings: Settings, routes: bool) -> None:
+        target = settings.hacd.log_target
+        if target != self._front.settings.hacd.log_target:
+            log.check_target(target)
         path = settings.hacd.routes
         if routes:
             self._front.router.replace(path, load(path) if path else {})

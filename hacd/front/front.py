@@ -22,6 +22,7 @@ from hacd.front.registry import Registry
 from hacd.front.routing.router import Router
 from hacd.front.sessions import Session
 from hacd.front.statistics import Statistics
+from hacd.front.tail import Tail
 from hacd.front.transactions import Transaction, Transactions
 from hacd.front.workers import WorkerLink
 from hacd.loop import Loop, Timer
@@ -29,7 +30,7 @@ from hacd.outcome import ABORTED, RECV_ERROR, TIMED_OUT, failure
 from hacd.query import Query, redacted
 from hacd.settings import Settings, slots
 from hacd.settings.live import dump
-from hacd.words import BYE, CONFIGURE, HELLO
+from hacd.words import BYE, CONFIGURE, HELLO, LOGGED
 
 if TYPE_CHECKING:
     from hacd.front.control import Control
@@ -54,6 +55,7 @@ class Front:
         self.sessions: set[Session] = set()
         self.registry: Registry[Session] = Registry()
         self.router = Router(loop, self)
+        self.tail = Tail()
         self.workers: set[WorkerLink] = set()
         self.stopping = False
         self._ending = False
@@ -254,8 +256,18 @@ class Front:
         elif name == BYE:
             self._dispatch.remove(link)
             link.goodbye()
+        elif name == LOGGED and type(value) is list:
+            self.logged(value)
         else:
             raise ProtocolError("a word that is none of a worker's")
+
+    def logged(self, events: list[dict[str, Any]]) -> None:
+        """What a process of the daemon logged, for who tails the log. Which route a query has, only the front knows."""
+        for event in events:
+            transaction = self.find(event["id"]) if event["id"] and not event["route"] else None
+            if transaction is not None:
+                event["route"] = transaction.route
+            self.tail.add(event)
 
     def _hello(self, link: WorkerLink, value: Any) -> None:
         try:
@@ -280,7 +292,9 @@ class Front:
         if held or not (self.stopping or link.leaving):
             log.warning("worker %d [%d] lost (%s) with %d in flight", link.number, link.pid, why, len(held))
         for transaction in held:
-            log.debug("worker lost: %s", redacted(transaction.url))
+            log.about(self.public_id(transaction.id), transaction.route).debug(
+                "worker lost: %s", redacted(transaction.url)
+            )
             self._fail(transaction, RECV_ERROR, "worker lost")
 
     # -- callers come and go
@@ -298,6 +312,7 @@ class Front:
         """A caller has gone."""
         self.sessions.discard(session)
         self.registry.remove(session)
+        self.tail.leave(session.channel)
 
     # -- the end
 
@@ -310,7 +325,7 @@ class Front:
         return (
             not self.transactions.live
             and not self._behind
-            and not any(session.channel.pending for session in self.sessions)
+            and not any(session.channel.pending for session in self.sessions if not self.tail.follows(session.channel))
         )
 
     def end_all(self) -> None:

@@ -131,6 +131,6 @@ METHODS: dict[str, Callable[[Session, list[Any]], Any]] = {
 }
 
 #: of a caller's budget for one turn of the loop, where a call costs more than others
-COSTS = {"transactions": 64}
+COSTS = {"transactions": 64, "tail": 64}
 
 NAMES = ("query", "send", "run", *METHODS)

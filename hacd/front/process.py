@@ -41,11 +41,14 @@ class FrontProcess:
         self._loop = Loop()
         self._flusher = Flusher(self._loop)
         self.front = Front(self._loop, settings)
+        log.pass_to(lambda event: self.front.logged([event.as_map()]))
         self._control = self.front.control = Control(source, self.front, self._changed)
         on_word: dict[bytes, process.OnWord] = {
             words.DRAIN: lambda _: self._drain(),
             words.END: lambda _: self._end(),
             words.RELOAD: self._reload,
+            words.REOPEN: lambda _: log.reopen(),
+            words.LOG: lambda event: self.front.logged([rpc.unpack(event)]),
         }
         self._child = process.Child(self._loop, line, on_word)
         self.front.on_stop_asked = lambda: self._child.say(words.STOP)
@@ -69,7 +72,7 @@ class FrontProcess:
 
     def _changed(self, settings: Settings) -> None:
         """These settings hold now: for the log, and for what the supervisor starts from now on."""
-        log.set_level(settings.hacd.log_level)
+        log.reconfigure(settings.hacd)
         self._child.say(words.CONFIG, dump(settings))
 
     def _caller(self, sock: socket.socket) -> None:
@@ -130,7 +133,7 @@ def main(
 ) -> None:
     """The front's life, from the fork to its end."""
     process.title("front")
-    log.configure("hacd: front", settings.hacd.log_level)
+    log.configure("front", settings.hacd)
     front = FrontProcess(source, settings, line, public, internal)
     log.info("listening on %s", public.getsockname())
     front.run()

@@ -15,21 +15,23 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
-from hacd import log
+from hacd import log, rpc
+from hacd.log.relay import Relay
 from hacd.settings import Settings, Source, slots
 from hacd.settings.live import restore
 from hacd.supervisor import sockets
 from hacd.supervisor.children import Child, State
-from hacd.words import CONFIG, DATAGRAM, DRAIN, END, READY, RELOAD, STOP
+from hacd.words import CONFIG, DATAGRAM, DRAIN, END, LOG, READY, RELOAD, REOPEN, STOP
 
 #: seconds that a worker gets to end, and a front beyond its drain, before SIGKILL
 GRACE = 3.0
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1)
 
 # They mean nothing; their default would end a process and leave its socket behind.
-IGNORED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+IGNORED = (signal.SIGUSR2, signal.SIGALRM)
 
 
 class Supervisor:
@@ -47,6 +49,7 @@ class Supervisor:
         self._kill_at: float | None = None
         self._ready_said = False
         self._reload_wanted = False  # SIGHUP came, and the front has not answered it yet
+        self.relay = Relay(self._pass_on)
         self.front = Child("front", 0)
         count = settings.http_async_client.workers
         self.workers = [Child(f"worker {number}", number) for number in range(1, count + 1)]
@@ -67,6 +70,7 @@ class Supervisor:
                 self._wait()
                 self._handle_signals()
                 self._kill_late()
+                self.relay.flush()
         finally:
             # All is over but the interpreter's own end, which would give signals their defaults back.
             for signum in SIGNALS:
@@ -125,7 +129,7 @@ class Supervisor:
             self._stop()
         elif word == CONFIG:
             self._settings = restore(said[1:])
-            log.set_level(self._settings.hacd.log_level)
+            log.reconfigure(self._settings.hacd)
         elif word == RELOAD:
             self._reload_wanted = False
 
@@ -150,6 +154,8 @@ class Supervisor:
                 self._stop()
         if signal.SIGHUP in signals:
             self._reload()
+        if signal.SIGUSR1 in signals:
+            self._reopen_log()
 
     def _reload(self) -> None:
         """The front reads the settings again. One that dies before it has said so leaves that to its successor."""
@@ -158,6 +164,23 @@ class Supervisor:
         line = self._lines.get(self.front)
         if line is not None:
             self._send(self.front, line, RELOAD)
+
+    def _reopen_log(self) -> None:
+        """The log's file was moved away: each process opens its own anew."""
+        log.reopen()
+        for child, line in self._lines.items():
+            self._send(child, line, REOPEN)
+
+    def _pass_on(self, event: dict[str, Any]) -> bool:
+        """Give the front what this process logged, for who tails the log. False: it takes nothing now."""
+        line = self._lines.get(self.front)
+        if line is None:
+            return False
+        try:
+            line.send(LOG + rpc.pack(event))
+        except OSError:
+            return False
+        return True
 
     # -- children
 
@@ -201,7 +224,9 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             for signum in SIGNALS:
                 signal.signal(signum, signal.SIG_DFL)
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # sent to all processes, it is the supervisor's to act on
+            for signum in (signal.SIGHUP, signal.SIGUSR1):  # sent to all processes, they are the supervisor's to act on
+                signal.signal(signum, signal.SIG_IGN)
+            log.pass_to(None)
             self._selector.close()
             for other in self._lines.values():
                 other.close()
@@ -302,14 +327,16 @@ def main(source: Source, settings: Settings, path: str) -> None:
     import setproctitle
 
     setproctitle.setproctitle(f"hacd: supervisor {path}")
-    log.configure("hacd: supervisor", settings.hacd.log_level)
+    log.configure("supervisor", settings.hacd)
+    supervisor = Supervisor(source, settings, path)
+    log.pass_to(supervisor.relay.take)
     _raise_open_files()
     _log_rounding(settings)
     if settings.hacd.routes:
         from hacd.front.routing.script import check_apart
 
         check_apart(settings.hacd.routes)
-    Supervisor(source, settings, path).run()
+    supervisor.run()
 
 
 def _raise_open_files() -> None:

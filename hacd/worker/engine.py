@@ -43,6 +43,7 @@ class Engine:
     def __init__(self, loop: Loop, settings: Settings, report: Report) -> None:
         self._set_up = SetUp(settings)
         self._report = report
+        self.prefix = ""  # of ids, as the front says
         self._loop = loop
         self._timer = Timer(loop)
         self._active: dict[int, Transfer] = {}
@@ -57,6 +58,10 @@ class Engine:
         self._set_up = SetUp(settings)
         while self._idle_count:
             self._discard(self._idle_handle(next(iter(self._idle))))
+
+    def public_id(self, id_: int) -> str:
+        """An id as callers and the log have it; "" for a handle that carries no query out."""
+        return self.prefix + hex(id_)[2:] if id_ else ""
 
     def _make_multi(self) -> None:
         self._multi = pycurl.CurlMulti()
@@ -93,7 +98,7 @@ class Engine:
         """
         if shape in self._idle and not logs_in:
             return self._idle_handle(shape)
-        transfer = Transfer(shape, self._set_up, self._sockets.open)
+        transfer = Transfer(shape, self._set_up, self._sockets.open, self.public_id)
         transfer.logs_in = logs_in
         self._by_curl[transfer.curl] = transfer
         return transfer

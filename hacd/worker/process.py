@@ -14,12 +14,13 @@ from typing import Any
 from hacd import log, process
 from hacd.channel import Channel, Flusher
 from hacd.errors import ProtocolError
+from hacd.log.relay import Relay
 from hacd.loop import Loop, Timer
 from hacd.rpc import Decoder, pack
 from hacd.settings import Settings
 from hacd.settings.live import restore
 from hacd.settings.table import FRAME_MAX
-from hacd.words import BYE, CONFIGURE, DRAIN, END, HELLO
+from hacd.words import BYE, CONFIGURE, DRAIN, END, HELLO, LOGGED, REOPEN
 from hacd.worker.engine import Engine
 from hacd.worker.logins import HTTP_VERSIONS, METHODS
 
@@ -32,6 +33,9 @@ MAX_MESSAGE = FRAME_MAX + 1024 * 1024
 #: Outcomes that the front has not read may gather up to here; past it, it is as if the front had died.
 MAX_UNSENT = 1 << 30
 
+#: Bytes that the front has not read, behind what it has begun to, at which the log waits: outcomes go first.
+LOG_BACKLOG = 1024 * 1024
+
 
 class WorkerProcess:
     """Wires an `Engine` to the front."""
@@ -42,10 +46,12 @@ class WorkerProcess:
         self._loop = Loop()
         self._flusher = Flusher(self._loop)
         self._engine = Engine(self._loop, settings, self._report)
-        on_word = {DRAIN: lambda _: self._drain(), END: lambda _: self._loop.stop()}
+        on_word = {DRAIN: lambda _: self._drain(), END: lambda _: self._loop.stop(), REOPEN: lambda _: log.reopen()}
         self._child = process.Child(self._loop, line, on_word)
         self._redial = Timer(self._loop)
         self._channel: Channel | None = None
+        self._relay = Relay(self._pass_on)
+        log.pass_to(self._relay.take)
         self._leaving = False
         self._dismissed = False
         self._flusher.start(self._turn, self._engine.wait_begins)
@@ -59,6 +65,8 @@ class WorkerProcess:
     def _turn(self) -> None:
         """Once each time before the loop waits."""
         self._engine.tick()
+        if self._relay.waiting:
+            self._relay.flush()
         if self._dismissed and not self._engine.in_flight and self._sent():
             self._loop.stop()
 
@@ -115,12 +123,21 @@ class WorkerProcess:
             self._dismissed = True
         elif message[1] == CONFIGURE.encode():
             settings = restore(message[2][b"settings"])
+            self._engine.prefix = message[2][b"prefix"].decode()
             self._engine.configure(settings)
-            log.set_level(settings.hacd.log_level)
+            log.reconfigure(settings.hacd)
 
     def _report(self, id_: int, code: int, outcome: bytes) -> None:
         if self._channel is not None:
             self._channel.send(pack((id_, code, outcome)))
+
+    def _pass_on(self, event: dict[str, Any]) -> bool:
+        """Give the front what this process logged, for who tails the log. False: it takes nothing now."""
+        channel = self._channel
+        if channel is None or channel.closed or channel.backlog > LOG_BACKLOG:
+            return False
+        channel.send(pack((0, LOGGED, (event,))))
+        return True
 
     def _broken(self, error: ProtocolError) -> None:
         log.error("the front sent what is no message: %s", error)
@@ -142,5 +159,5 @@ class WorkerProcess:
 def main(settings: Settings, line: socket.socket, path: str, number: int) -> None:
     """A worker's life, from the fork to its end."""
     process.title(f"worker {number}")
-    log.configure(f"hacd: worker {number}", settings.hacd.log_level)
+    log.configure(f"worker {number}", settings.hacd)
     WorkerProcess(settings, line, path, number).run()

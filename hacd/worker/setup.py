@@ -15,6 +15,7 @@ from hacd import __version__, log
 from hacd.rpc import unpack
 from hacd.settings import Settings
 from hacd.worker.logins import logged_out
+from hacd.worker.verbose import Verbose
 
 #: a shape as jobs carry it: the packed sticky options, and whether there is a body
 Shape = tuple[bytes, bool]
@@ -73,13 +74,17 @@ class SetUp:
             b"tcp_ka_interval": parameters.tcp_ka_interval,
             b"follow_redirect": parameters.curl_follow_redirect,
             b"http_version": 0,
+            b"verbose": parameters.curl_verbose,
         }
         self._tls_version = parameters.tls_version
         self._verify_host = 2 if parameters.tls_verify_host else 0
         self._verify_peer = parameters.tls_verify_peer
 
-    def apply(self, curl: pycurl.Curl, shape: Shape, open_socket: Callable[..., Any]) -> int:
-        """Set a new handle up for a shape; its `authmethod`. Raises pycurl.error for what this libcurl cannot do."""
+    def apply(self, curl: pycurl.Curl, shape: Shape, open_socket: Callable[..., Any], query: Callable[[], str]) -> int:
+        """Set a new handle up for a shape; its `authmethod`. Raises pycurl.error for what this libcurl cannot do.
+
+        `query()`: the id of the query that the handle carries out, for the log.
+        """
         packed, has_body = shape
         options = self._defaults | (unpack(packed, text=False) if packed else {})
         self._always(curl, open_socket)
@@ -90,6 +95,9 @@ class SetUp:
         if options[b"follow_redirect"]:
             curl.setopt(pycurl.FOLLOWLOCATION, FOLLOW)
             curl.setopt(pycurl.MAXREDIRS, MAXREDIRS)
+        if options[b"verbose"]:
+            curl.setopt(pycurl.DEBUGFUNCTION, Verbose(query))
+            curl.setopt(pycurl.VERBOSE, 1)
         _method(curl, options.get(b"method"), has_body)
         return int(options[b"authmethod"])
 

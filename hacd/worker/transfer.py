@@ -43,7 +43,9 @@ class Transfer:
         *("curl", "id", "logs_in", "queued", "set_up", "shape", "url"),
     )
 
-    def __init__(self, shape: Shape, set_up: SetUp, open_socket: Callable[..., Any]) -> None:
+    def __init__(
+        self, shape: Shape, set_up: SetUp, open_socket: Callable[..., Any], public_id: Callable[[int], str]
+    ) -> None:
         """Raises pycurl.error where this libcurl cannot do what the shape asks for."""
         self.shape = shape
         self.set_up = set_up
@@ -58,7 +60,7 @@ class Transfer:
         self._hdr = False
         self.logs_in = False  # then it serves no other query
         self.curl = pycurl.Curl()
-        self._authmethod = set_up.apply(self.curl, shape, open_socket)
+        self._authmethod = set_up.apply(self.curl, shape, open_socket, lambda: public_id(self.id))
         self.curl.setopt(pycurl.HEADERFUNCTION, self._head.append)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._write)
 

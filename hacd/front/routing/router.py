@@ -82,13 +82,15 @@ class Router:
     def took(self, route: str, ns: int) -> None:
         """A step of a route is over. While it runs, nobody else is served: one that takes long is logged."""
         if ns > self.front.settings.hacd.route_warn_ms * MS:
-            log.warning("route %s held the front for %d ms (route_warn_ms)", route, ns // MS)
+            log.about("", route).warning("route %s held the front for %d ms (route_warn_ms)", route, ns // MS)
 
     def _overdue(self, transactions: list[RoutedTransaction]) -> None:
         timeout = self.front.settings.hacd.transaction_timeout
         for tx in transactions:
             if not tx.ended:
-                log.warning("route %s: no end within transaction_timeout (%d ms)", tx.route, timeout)
+                log.about("", tx.route).warning(
+                    "route %s: no end within transaction_timeout (%d ms)", tx.route, timeout
+                )
                 error = Refused(INTERNAL, f"route {tx.route}: no end within transaction_timeout ({timeout} ms)")
                 tx.end(error)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from hacd.reply import Reply
 if TYPE_CHECKING:
     from hacd.front.routing.router import Router
 
-LEVELS = {"debug": log.debug, "info": log.info, "warning": log.warning, "error": log.error}
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 #: what a suspended query of a route has where a caller's has the number of his call
 NO_MSGID = 0
@@ -99,12 +100,12 @@ class RoutedTransaction:
 
     def log(self, text: str, level: str = "info") -> None:
         """A line for the log, with its pseudo variables expanded. Raises ValueError for a level that there is not."""
-        say = LEVELS.get(level)
-        if say is None:
+        number = LEVELS.get(level)
+        if number is None:
             raise ValueError(f"level {level!r} is wrong: one of {', '.join(LEVELS)} would be right")
         if "$" in text:
             text = parse_template(text, strict=False).expand(self._scope, null="<null>")
-        say("route %s: %s", self.route, text.rstrip("\n"))
+        log.about("", self.route).log(number, "route %s: %s", self.route, text.rstrip("\n"))
 
     def reply(self, value: Any) -> int:
         """Answer the caller of `run`: 1, or -1 if nobody waits. Raises TypeError for what cannot travel."""
@@ -247,7 +248,7 @@ class RoutedTransaction:
     # -- the end
 
     def _fail(self, error: BaseException) -> None:
-        log.error("route %s: %s: %s", self.route, where(error, self._router.path), told(error))
+        log.about("", self.route).error("route %s: %s: %s", self.route, where(error, self._router.path), told(error))
         self.end(Refused(INTERNAL, f"route {self.route} raised {type(error).__name__}; the daemon's log has more"))
 
     def _end_if_done(self) -> None:
