@@ -3,24 +3,42 @@
 Law: what a wake-up of the loop gathered for a peer leaves with one write. `send` only
 gathers; the `Flusher`, which runs before the loop waits, writes. A peer that does not read
 costs what is being written to it and `max_unsent` bytes behind that, and then its connection.
+A body in shared memory is the channel's from `pass_on` or `splice` on: it is let go of when it
+is sent, and as well when it never will be.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from hacd import shared
 from hacd.errors import ProtocolError
 from hacd.loop import READABLE, WRITABLE, Loop, Poll, Prepare, Timer
+from hacd.pieces import Pieces
 from hacd.rpc import CHUNK, Decoder
+from hacd.shared import Shared
 
 #: seconds that a peer gets to hang up, once it has been told why it should
 LINGER = 2.0
 
+#: descriptors that may lie unread at a peer's socket
+MAX_PASSED = 128
+
+#: seconds until descriptors are passed again, after the kernel found too many on their way
+RETRY = 0.05
+
 #: One buffer for all reads of a process: a read is decoded, which copies, before the next.
 _INPUT = bytearray(CHUNK)
 _VIEW = memoryview(_INPUT)
+
+#: what is being written, while it stands in `_pieces`
+_IN_PIECES = memoryview(b"")
 
 
 class Flusher:
@@ -56,21 +74,39 @@ class Channel:
     `on_messages(messages)` is called once a read, with all that it completed. `on_broken(error)`
     is called when the peer's stream is no MessagePack; the messages before that came first.
     `on_closed(why)` is called once, however the end came, unless `close` was called here.
+    Descriptors that come are dropped by the kernel unless `takes_descriptors`.
     """
 
-    def __init__(self, loop: Loop, flusher: Flusher, sock: socket.socket, decoder: Decoder, max_unsent: int) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        flusher: Flusher,
+        sock: socket.socket,
+        decoder: Decoder,
+        max_unsent: int,
+        takes_descriptors: bool = False,
+    ) -> None:
         sock.setblocking(False)
         self._sock = sock
-        self._receive = sock.recv_into
+        self._descriptors: deque[int] = deque()  # that came, and whose message was not heard yet
+        # With descriptors a read costs a µs more.
+        take = partial(shared.receive, sock, descriptors=self._descriptors)
+        self._receive: Callable[[bytearray], int] = take if takes_descriptors else sock.recv_into
         self._decoder = decoder
         self._flusher = flusher
         self._max_unsent = max_unsent
         self._poll = Poll(loop, sock.fileno())
         self._loop = loop
         self._linger: Timer | None = None
-        self._gathered: list[bytes] = []
+        self._gathered: list[bytes | Shared] = []
         self._unsent: memoryview | None = None
         self._backlog = 0  # bytes gathered behind `_unsent`
+        self._bodies = False  # among what is gathered, there are bodies in shared memory
+        self._passing: list[Shared] = []  # gathered, too: their descriptors go, and not their bytes
+        self._pieces = Pieces()  # what is being written, where bodies are in it
+        self._passed = self._passed_size = 0  # descriptors that the peer may not have read, and their bodies' bytes
+        self._retry: Timer | None = None
+        self._held_back = False  # until `_retry`
         self.deaf = False  # hears no more, but may still have something to say
         self.closed = False
         self.cut = False  # closed because its peer did not read
@@ -95,7 +131,8 @@ class Channel:
             self._watch()
 
     def _watch(self) -> None:
-        events = (0 if self._paused else READABLE) | (0 if self._unsent is None else WRITABLE)
+        writes = self._unsent is not None and not self._held_back
+        events = (0 if self._paused else READABLE) | (WRITABLE if writes else 0)
         if events:
             self._poll.start(events, self._ready)
         else:
@@ -124,6 +161,49 @@ class Channel:
                 self._flusher.dirty.append(self)
         self._gathered += parts
 
+    def may_pass(self, size: int) -> bool:
+        """Whether one more descriptor may go to the peer, of a body of `size` bytes.
+
+        What lies unread at its socket is bounded, and known when there is nothing.
+        """
+        if self._passed and (self._passed >= MAX_PASSED or self._passed_size + size > self._max_unsent):
+            if self.pending or shared.unread(self._sock):
+                return False
+            self._passed = self._passed_size = 0
+        return True
+
+    def pass_on(self, body: Shared, *parts: bytes) -> None:
+        """Send `parts`, and no later the descriptor of `body`."""
+        if self.closed:
+            body.release()
+            return
+        self._passed += 1
+        self._passed_size += body.size
+        self._passing.append(body)
+        self._bodies = True
+        self._owe(body.size)
+        self.send(*parts)
+
+    def splice(self, before: bytes, body: Shared, after: bytes) -> None:
+        """Send `before`, all bytes of `body`, and `after`."""
+        if self.closed:
+            body.release()
+            return
+        self.send(before)
+        self._bodies = True
+        self._gathered.append(body)
+        self._owe(body.size)
+        self.send(after)
+
+    def _owe(self, size: int) -> None:
+        """A body of that many bytes waits, too."""
+        if self._unsent is not None:
+            self._backlog += size
+
+    def take_descriptor(self) -> int | None:
+        """The next of the descriptors that came; whoever takes it closes it."""
+        return self._descriptors.popleft() if self._descriptors else None
+
     def flush(self) -> None:
         """Write what was gathered, as far as the peer takes it."""
         if self.closed or self._unsent is not None:
@@ -131,9 +211,46 @@ class Channel:
                 self.cut = True
                 self._end(f"does not read: {self._backlog} bytes wait for it, behind what it has begun to read")
             return
-        data = b"".join(self._gathered)
+        if self._bodies:
+            self._pieces.add(self._gathered)
+            self._pieces.passing += self._passing
+            self._gathered.clear()
+            self._passing.clear()
+            self._bodies = False
+            self._write_pieces()
+            return
+        data = b"".join(self._gathered)  # type: ignore[arg-type]  # no body is among them
         self._gathered.clear()
         self._write(memoryview(data))
+
+    def _write_pieces(self) -> None:
+        pieces = self._pieces
+        try:
+            pieces.write(self._sock)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS:
+                self._end(error.strerror or "write failed")
+                return
+            self._hold_back()
+        if not pieces:
+            self._written()
+        elif self._unsent is None:
+            self._unsent = _IN_PIECES
+            self._watch()
+
+    def _hold_back(self) -> None:
+        """Too many descriptors are on their way, to whomever; the socket is writable all the same. Wait a little."""
+        if self._retry is None:
+            self._retry = Timer(self._loop)
+        self._held_back = True
+        self._retry.start(self._write_again, RETRY, 0)
+        self._watch()
+
+    def _write_again(self, _timer: Any) -> None:
+        self._held_back = False
+        self._watch()
 
     def _write(self, data: memoryview) -> None:
         try:
@@ -166,7 +283,10 @@ class Channel:
             self._read_rest()
             return
         if events & WRITABLE and self._unsent is not None:
-            self._write(self._unsent)
+            if self._pieces:
+                self._write_pieces()
+            else:
+                self._write(self._unsent)
         if events & READABLE and not self.closed:
             self._read()
 
@@ -235,13 +355,25 @@ class Channel:
         if self.closed:
             return
         self.closed = self.deaf = True
+        self._let_go()
         self._gathered.clear()
         self._unsent = None
         self._backlog = 0
         self._poll.close()
-        if self._linger is not None:
-            self._linger.close()
+        for timer in (self._linger, self._retry):
+            if timer is not None:
+                timer.close()
         self._sock.close()
+
+    def _let_go(self) -> None:
+        """Of the bodies that will not be sent, and of the descriptors that no message has claimed."""
+        for part in (*self._gathered, *self._passing):
+            if isinstance(part, Shared):
+                part.release()
+        self._passing.clear()
+        self._pieces.release()
+        while self._descriptors:
+            os.close(self._descriptors.popleft())
 
 
 def _ignore(_: Any) -> None:

@@ -32,7 +32,15 @@ HEAD = 8
 pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True, unicode_errors="surrogateescape").pack
 
 
-def _no_ext(code: int, _data: bytes) -> Any:
+#: what becomes of a value of an ext type, given its type and its bytes
+ExtHook = Callable[[int, bytes], Any]
+
+#: the ext type of a body whose descriptor came along: its size, 8 bytes, big-endian
+EXT_BODY = 1
+
+
+def no_ext(code: int, _data: bytes) -> Any:
+    """No ext type is expected. Raises ValueError."""
     raise ValueError(f"ext type {code} is none of hacd's")
 
 
@@ -41,9 +49,12 @@ class Decoder:
 
     `max_frame`: bytes that one message may have. `max_items`: members of one array or map
     (None: any number, for peers that are trusted). `text`: decode str, else leave it as bytes.
+    `ext_hook`: for peers that may send ext types.
     """
 
-    def __init__(self, max_frame: int, max_items: int | None = MAX_ITEMS, text: bool = True) -> None:
+    def __init__(
+        self, max_frame: int, max_items: int | None = MAX_ITEMS, text: bool = True, ext_hook: ExtHook = no_ext
+    ) -> None:
         items = max_frame if max_items is None else max_items
         self._max_frame = max_frame
         # A message is measured after a chunk was fed, so the buffer has chunks to spare.
@@ -51,7 +62,7 @@ class Decoder:
             raw=not text,
             unicode_errors="surrogateescape",
             strict_map_key=False,
-            ext_hook=_no_ext,
+            ext_hook=ext_hook,
             max_buffer_size=max_frame + 2 * CHUNK,
             max_array_len=items,
             max_map_len=items,
@@ -149,3 +160,13 @@ def response_head(msgid: int) -> bytes:
 def notification_head(method: str) -> bytes:
     """A notification with one parameter, up to that parameter, likewise."""
     return pack((NOTIFICATION, method, (0,)))[:-1]
+
+
+def bin_head(size: int) -> bytes:
+    """What stands before the bytes of a bin of that size."""
+    return b"\xc6" + size.to_bytes(4, "big")
+
+
+def body_ext(size: int) -> bytes:
+    """What stands for a body of that size whose descriptor goes along."""
+    return bytes((0xD7, EXT_BODY)) + size.to_bytes(8, "big")

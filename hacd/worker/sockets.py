@@ -10,8 +10,8 @@ Two scars keep that safe:
   a watch that was left running is trusted only if curl has opened no socket since; else it is
   started anew.
 - libuv hands a watch to the kernel only when it next waits, and aborts the process if the
-  descriptor is closed by then. So of the watches that the kernel has not got yet, only those
-  are left running whose descriptor is open at that moment.
+  descriptor is closed by then, or has become a file's. So of the watches that the kernel has not
+  got yet, only those are left running whose descriptor is open and can be watched at that moment.
 
 Law: who opens a descriptor in this process that is not curl's, and watches it, calls `settle`
 first: a watch that was left running on that number would take its events away.
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import time
 from typing import Any
 
@@ -73,12 +74,12 @@ class _Watch:
             self.sockets.failed = True
 
 
-def _is_open(fd: int) -> bool:
+def _may_be_watched(fd: int) -> bool:
+    """Whether it is open, and nothing that the kernel refuses to watch: a body's memfd may have taken its number."""
     try:
-        os.fstat(fd)
+        return not stat.S_ISREG(os.fstat(fd).st_mode)
     except OSError:
         return False
-    return True
 
 
 def _refuse_unasked(fd: int) -> None:
@@ -127,7 +128,7 @@ class Sockets:
         if self._unknown:
             unknown, self._unknown = self._unknown, []
             for watch in unknown:
-                if not watch.wanted and not _is_open(watch.fd):
+                if not watch.wanted and not _may_be_watched(watch.fd):
                     watch.stop()
 
     def settle(self) -> None:

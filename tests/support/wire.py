@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from collections import deque
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import msgpack
 
@@ -20,7 +22,7 @@ class Wire:
         self.sock.connect(path)
         self._unpacker = msgpack.Unpacker(max_buffer_size=0, unicode_errors="surrogateescape")
 
-    def __enter__(self) -> Wire:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -42,12 +44,15 @@ class Wire:
             for message in self._unpacker:
                 return message
             try:
-                data = self.sock.recv(65536)
+                data = self._recv()
             except ConnectionResetError:
                 return None
             if not data:
                 return None
             self._unpacker.feed(data)
+
+    def _recv(self) -> bytes:
+        return self.sock.recv(65536)
 
     def call(self, method: Any, params: Any, msgid: int = 1) -> tuple[Any, Any]:
         """Error and result of a call."""
@@ -55,3 +60,31 @@ class Wire:
         kind, answered, error, result = self.receive()
         assert (kind, answered) == (1, msgid)
         return error, result
+
+
+class Taker(Wire):
+    """One that takes descriptors. `descriptors`: those that have come; whoever takes one closes it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.descriptors: deque[int] = deque()
+        self.send([2, "hello", [{"descriptors": True}]])
+
+    def _recv(self) -> bytes:
+        data, descriptors, flags, _ = socket.recv_fds(self.sock, 65536, 253, socket.MSG_CMSG_CLOEXEC)
+        assert not flags & socket.MSG_CTRUNC
+        self.descriptors += descriptors
+        return data
+
+    def body(self, reply: dict[str, Any]) -> tuple[int, int]:
+        """Descriptor and size of the body of the next reply that has one."""
+        assert isinstance(reply["rb"], msgpack.ExtType), reply
+        assert reply["rb"].code == 1
+        return self.descriptors.popleft(), int.from_bytes(reply["rb"].data, "big")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        while self.descriptors:
+            os.close(self.descriptors.popleft())

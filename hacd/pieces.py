@@ -1,0 +1,93 @@
+"""What is being written to a peer, where bodies in shared memory are in it or go along.
+
+Law: every body that came in is let go of once: when the peer has it, or by `release`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections import deque
+from collections.abc import Iterable
+
+from hacd import shared
+from hacd.shared import Shared
+
+#: bytes that are written to one peer at one turn of the loop, if it reads as fast as that
+TURN = 1 << 20
+
+
+class Pieces:
+    """Bytes and bodies in their order, and descriptors that go with the first of the bytes."""
+
+    def __init__(self) -> None:
+        self.passing: deque[Shared] = deque()  # whose descriptors go, and not their bytes
+        self._pieces: deque[memoryview | _File] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
+    def add(self, parts: Iterable[bytes | Shared]) -> None:
+        """Append. The first part of all is bytes."""
+        run: list[bytes] = []
+        for part in parts:
+            if isinstance(part, Shared):
+                self._pieces += (memoryview(b"".join(run)), _File(part))
+                run = []
+            else:
+                run.append(part)
+        if run:
+            self._pieces.append(memoryview(b"".join(run)))
+
+    def write(self, sock: socket.socket) -> None:
+        """Write what the peer takes, and about TURN bytes at most. Raises OSError, BlockingIOError too."""
+        room = TURN
+        while self._pieces and room > 0:
+            piece = self._pieces[0]
+            room -= self._write_file(sock, piece, room) if isinstance(piece, _File) else self._write_bytes(sock, piece)
+
+    def _write_file(self, sock: socket.socket, file: _File, room: int) -> int:
+        sent = file.write(sock, room)
+        if not file.left:
+            self._pieces.popleft()
+            file.body.release()
+        return sent
+
+    def _write_bytes(self, sock: socket.socket, data: memoryview) -> int:
+        sent = shared.send(sock, data, self.passing) if self.passing else sock.send(data)
+        if sent == len(data):
+            self._pieces.popleft()
+        else:
+            self._pieces[0] = data[sent:]
+        return sent
+
+    def release(self) -> None:
+        """None of it will be written."""
+        for piece in self._pieces:
+            if isinstance(piece, _File):
+                piece.body.release()
+        self._pieces.clear()
+        while self.passing:
+            self.passing.popleft().release()
+
+
+class _File:
+    """A body that is written from its descriptor: the kernel takes its pages as they are."""
+
+    __slots__ = ("_sent", "body")
+
+    def __init__(self, body: Shared) -> None:
+        self.body = body
+        self._sent = 0
+
+    @property
+    def left(self) -> int:
+        return self.body.size - self._sent
+
+    def write(self, sock: socket.socket, most: int) -> int:
+        sent = os.sendfile(sock.fileno(), self.body.fd, self._sent, min(most, self.left))
+        if not sent:
+            raise OSError(errno.EIO, "a body is shorter than it was said to be")
+        self._sent += sent
+        return sent

@@ -1,0 +1,246 @@
+"""Descriptors on their way, one by one: many at once, too many, none left."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import msgpack
+import pytest
+
+from hacd import shared
+from hacd.channel import RETRY, Channel, Flusher
+from hacd.client.bodies import Inbox
+from hacd.errors import ProtocolError
+from hacd.loop import Loop, Timer
+from hacd.pieces import TURN, Pieces
+from hacd.rpc import Decoder, body_ext, pack
+from hacd.shared import Shared
+from hacd.worker.sockets import _may_be_watched
+from tests.conftest import StartDaemon
+from tests.support.waiting import PATIENCE, wait_for
+from tests.support.wire import Wire
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def body(content: bytes, released: list[int] | None = None) -> Shared:
+    fd = shared.create()
+    os.write(fd, content)
+    shared.seal(fd)
+    return Shared(fd, len(content), None if released is None else released.append)
+
+
+def contents(descriptors: deque[int]) -> list[bytes]:
+    """Of the descriptors that came, which are closed."""
+    found = []
+    while descriptors:
+        fd = descriptors.popleft()
+        found.append(os.pread(fd, 100, 0))
+        os.close(fd)
+    return found
+
+
+def test_release_closes_once_and_tells() -> None:
+    released: list[int] = []
+    one = body(b"12345", released)
+    fd = one.fd
+    assert one.read() == b"12345"
+    one.release()
+    one.release()
+    assert released == [5]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+def test_more_descriptors_than_one_message_takes(pair: Pair) -> None:
+    """All arrive in their order, no later than the first of the bytes that follow them."""
+    ours, theirs = pair
+    pieces = Pieces()
+    released: list[int] = []
+    numbers = [b"%d" % number for number in range(600)]
+    pieces.passing += [body(number, released) for number in numbers]
+    pieces.add([b"all ", b"of them"])
+    while pieces:
+        pieces.write(ours)
+    assert len(released) == 600
+    came: deque[int] = deque()
+    buffer, text = bytearray(100), b""
+    while text != b"all of them":
+        text += buffer[: shared.receive(theirs, buffer, came)]
+    assert contents(came) == numbers
+
+
+def test_bodies_between_bytes(pair: Pair) -> None:
+    ours, theirs = pair
+    large = os.urandom(TURN + 12345)
+    released: list[int] = []
+    pieces = Pieces()
+    pieces.add([b"a", b"b", body(b"one", released), b"c", body(large, released), b"d"])
+    got = bytearray()
+    reader = threading.Thread(target=lambda: got.extend(iter_bytes(theirs)))
+    reader.start()
+    turns = 0
+    while pieces:
+        pieces.write(ours)
+        turns += 1
+    ours.shutdown(socket.SHUT_WR)
+    reader.join(PATIENCE)
+    assert bytes(got) == b"abonec" + large + b"d"
+    assert (released, turns) == ([3, len(large)], 2)
+
+
+def iter_bytes(sock: socket.socket) -> bytes:
+    return b"".join(iter(lambda: sock.recv(65536), b""))
+
+
+def test_what_is_not_written_is_let_go_of(pair: Pair) -> None:
+    released: list[int] = []
+    pieces = Pieces()
+    pieces.passing.append(body(b"1", released))
+    pieces.add([b"a", body(b"22", released), b"b"])
+    pieces.release()
+    assert sorted(released) == [1, 2]
+    assert not pieces
+
+
+def test_no_descriptor_left(pair: Pair) -> None:
+    """The kernel drops what finds no room, and nobody knows which: an error, and what came is there to be closed."""
+    ours, theirs = pair
+    bodies = deque(body(b"x") for _ in range(10))
+    shared.send(ours, memoryview(b"data"), bodies)
+    came: deque[int] = deque()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 3, hard))
+    try:
+        with pytest.raises(OSError, match="no descriptor is left for a body") as caught:
+            shared.receive(theirs, bytearray(100), came)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert caught.value.errno == errno.EMFILE
+    lost = 10 - len(came)
+    assert lost > 0
+    assert contents(came) == [b"x"] * (10 - lost)
+
+
+class Crowded(socket.socket):
+    """A socket for whose first descriptors the kernel has no room."""
+
+    refusals = 2
+
+    def sendmsg(self, *args: Any) -> int:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
+        return super().sendmsg(*args)
+
+
+def test_too_many_descriptors_on_their_way(pair: Pair) -> None:
+    """They wait, without a busy loop, and what is behind them too."""
+    ours, theirs = Crowded(fileno=pair[0].detach()), pair[1]
+    loop = Loop()
+    released: list[int] = []
+    turns: list[int] = []
+    flusher = Flusher(loop)
+    channel = Channel(loop, flusher, ours, Decoder(1000), 1000)
+    stop = Timer(loop)
+    flusher.start(lambda: turns.append(0))
+    channel.start()
+    channel.pass_on(body(b"it", released), b"he", b"re")
+    channel.send(b"!")
+
+    def done(_timer: Any) -> None:
+        if not channel.pending:
+            loop.stop()
+
+    stop.start(done, RETRY / 2, RETRY / 2)
+    loop.run()
+    came: deque[int] = deque()
+    buffer = bytearray(100)
+    assert buffer[: shared.receive(theirs, buffer, came)] == b"here!"
+    assert contents(came) == [b"it"]
+    assert released == [2]
+    assert len(turns) < 30
+    channel.close()
+
+
+def test_a_channel_that_ends_lets_go_of_all(pair: Pair) -> None:
+    loop = Loop()
+    released: list[int] = []
+    channel = Channel(loop, Flusher(loop), pair[0], Decoder(1000), 1000, takes_descriptors=True)
+    channel.pass_on(body(b"1", released), b"a")
+    channel.splice(b"b", body(b"22", released), b"c")
+    channel.close()
+    channel.pass_on(body(b"333", released), b"d")
+    channel.splice(b"e", body(b"4444", released), b"f")
+    assert sorted(released) == [1, 2, 3, 4]
+
+
+def test_a_body_is_no_descriptor_to_watch() -> None:
+    """libuv would end the process over it."""
+    one = body(b"x")
+    with socket.socket() as sock:
+        assert _may_be_watched(sock.fileno())
+    assert not _may_be_watched(one.fd)
+    one.release()
+    assert not _may_be_watched(one.fd)
+
+
+def test_announcements_take_descriptors_in_their_order() -> None:
+    inbox = Inbox()
+    decoder = Decoder(10_000, ext_hook=inbox.hook)
+    inbox.descriptors += [body(b"one").fd, body(b"two").fd]
+    reply = pack({"rb": 0})[:-1]
+    stream = b"\x94\x01\x01\xc0" + reply + body_ext(3) + b"\x93\x02\xa6resume\x91" + reply + body_ext(3)
+    got: list[Any] = []
+    for at in range(len(stream)):
+        messages: list[Any] = []
+        decoder.feed(stream[at : at + 1], messages)
+        inbox.claim(messages)
+        got += messages
+    assert [got[0][3]["rb"].read(), got[1][2][0]["rb"].read()] == [b"one", b"two"]
+    assert not inbox.descriptors
+    messages = []
+    decoder.feed(b"\x94\x01\x01\xc0" + reply + body_ext(3), messages)
+    with pytest.raises(ProtocolError, match="its descriptor did not come"):
+        inbox.claim(messages)
+
+
+@pytest.mark.parametrize("ext", [b"\xd7\x02" + bytes(8), b"\xd6\x01" + bytes(4)])
+def test_other_ext_types_are_refused(ext: bytes) -> None:
+    with pytest.raises(ProtocolError, match="none of hacd's"):
+        Decoder(1000, ext_hook=Inbox().hook).feed(ext, [])
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_a_worker_without_its_descriptor(start_daemon: StartDaemon, size: int) -> None:
+    """What may be another reply's body goes to nobody: the worker is cut off."""
+    daemon = start_daemon()
+    with Wire(daemon.socket + ".workers") as worker:
+        worker.send([0, "hello", {"number": 9, "pid": 1, "authmethods": 31, "http_versions": [0, 1, 2, 3]}])
+        wait_for("it to be there", lambda: any(row["worker"] == 9 for row in daemon.stats()["workers"]))
+        packed = msgpack.packb([1 << 60, 0, b"", b"", size])
+        if size == 3:
+            worker.raw(packed)
+        else:
+            one = body(b"other")
+            socket.send_fds(worker.sock, [packed], [one.fd])
+            one.release()
+        assert worker.receive()[1] == "config"
+        assert worker.receive() is None
+    assert "sent an outcome with" in daemon.log
