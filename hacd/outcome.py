@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from struct import Struct
 
-from hacd.rpc import pack
+from hacd.rpc import bin_head, pack
+from hacd.shared import Shared
 
 # curl's codes that hacd gives itself (CURLE_* of libcurl, where their texts are)
 URL_MALFORMED = 3
@@ -54,6 +55,42 @@ def compose(begin: bytes, head: bytes, body: bytes | bytearray, times: Times, ur
     return b"".join(
         (begin, _HEAD, pack(head), _RB, pack(body), _TIME, packed_times, _URL, pack(url), _IP, pack(ip)),
     )
+
+
+class Held:
+    """An outcome whose body lies in shared memory: packed `begin`, the body, packed `rest`."""
+
+    __slots__ = ("begin", "body", "rest")
+
+    def __init__(self, begin: bytes, body: Shared, rest: bytes) -> None:
+        self.begin = begin
+        self.body = body
+        self.rest = rest
+
+    def as_bytes(self) -> bytes:
+        """The packed outcome as it is without shared memory: a copy of the body is in it."""
+        return b"".join((self.begin, bin_head(self.body.size), self.body.read(), self.rest))
+
+    def release(self) -> None:
+        """Let go of the body."""
+        self.body.release()
+
+
+#: an outcome as it travels through the front
+Outcome = bytes | Held
+
+
+def drop(outcome: Outcome) -> None:
+    """Nobody takes it."""
+    if isinstance(outcome, Held):
+        outcome.release()
+
+
+def hold(begin: bytes, head: bytes, body: Shared, times: Times, url: str, ip: str) -> Held:
+    """As `compose`, around a body in shared memory."""
+    whole = compose(begin, head, b"", times, url, ip)
+    place = len(begin) + len(_HEAD) + len(pack(head)) + len(_RB)
+    return Held(whole[:place], body, whole[place + len(pack(b"")) :])
 
 
 def failure(code: int, err: str, url: str, total: int) -> bytes:

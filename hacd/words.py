@@ -17,6 +17,8 @@ DATAGRAM = 65536
 HELLO = "hello"
 BYE = "bye"
 LOGGED = "log"  # its value: what the worker logged, for who tails the log
+FALLBACK = "fallback"  # so many bodies found no room in shared memory
 
 # From the front to a worker.
 CONFIGURE = "config"  # what is set, and how ids look to callers
+FREED = "freed"  # a body of so many bytes is let go of

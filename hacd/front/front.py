@@ -26,11 +26,11 @@ from hacd.front.tail import Tail
 from hacd.front.transactions import Transaction, Transactions
 from hacd.front.workers import WorkerLink
 from hacd.loop import Loop, Timer
-from hacd.outcome import ABORTED, RECV_ERROR, TIMED_OUT, failure
+from hacd.outcome import ABORTED, RECV_ERROR, TIMED_OUT, Outcome, drop, failure
 from hacd.query import Query, redacted
 from hacd.settings import Settings, slots
 from hacd.settings.live import dump
-from hacd.words import BYE, CONFIGURE, HELLO, LOGGED
+from hacd.words import BYE, CONFIGURE, FALLBACK, HELLO, LOGGED
 
 if TYPE_CHECKING:
     from hacd.front.control import Control
@@ -169,7 +169,7 @@ class Front:
         find = self.transactions.find
         for message in messages:
             try:
-                id_, code, outcome = message
+                id_, code, outcome = message if len(message) == 3 else link.held(message)
                 transaction = find(id_) if id_ else None
             except (TypeError, ValueError):
                 raise ProtocolError("what is no outcome") from None
@@ -177,10 +177,11 @@ class Front:
                 self._resume(transaction, code, outcome)
             elif id_:
                 self.statistics.late += 1
+                drop(outcome)
             else:
                 self._word(link, code, outcome)
 
-    def _resume(self, transaction: Transaction, code: int, outcome: bytes) -> None:
+    def _resume(self, transaction: Transaction, code: int, outcome: Outcome) -> None:
         """The only way out of the hash."""
         self.statistics.end(code)
         if transaction.msgid is None:
@@ -195,7 +196,7 @@ class Front:
         transaction.session.resume(transaction, outcome)
         self.transactions.release(transaction)
 
-    def deliver(self, transaction: Transaction, outcome: bytes, sender: Sender) -> None:
+    def deliver(self, transaction: Transaction, outcome: Outcome, sender: Sender) -> None:
         """The reply of an unsuspended query: to the daemon's own route, to who registered for it, or to its sender."""
         if transaction.route in self.router.table:
             self.router.resume(transaction, outcome, sender.peer)
@@ -203,6 +204,7 @@ class Front:
         taker = self.registry.choose(transaction.route, sender) or sender
         if not taker.take(transaction, outcome):
             self.statistics.undelivered += 1
+            drop(outcome)
 
     def abort(self, transaction: Transaction, code: int, err: str) -> None:
         """End a transaction from this side, and call its transfer off."""
@@ -253,6 +255,8 @@ class Front:
     def _word(self, link: WorkerLink, name: str, value: Any) -> None:
         if name == HELLO:
             self._hello(link, value)
+        elif name == FALLBACK:
+            self.statistics.shm_fallbacks += int(value)
         elif name == BYE:
             self._dispatch.remove(link)
             link.goodbye()

@@ -8,7 +8,7 @@ from heapq import nsmallest
 from typing import TYPE_CHECKING, Any
 
 from hacd import __version__
-from hacd.errors import BadRequest
+from hacd.errors import BadRequest, shown
 from hacd.expansion import check_vars
 from hacd.front import admin
 from hacd.front.admin import is_admin, none
@@ -35,9 +35,16 @@ def ping(session: Session, params: list[Any]) -> dict[str, Any]:
 
 
 def hello(session: Session, params: list[Any]) -> dict[str, Any]:
-    """What a caller may want to know before its first query. Its own options are for later versions."""
+    """What a caller may want to know before its first query, and what the daemon may know of the caller.
+
+    `descriptors`: he takes those of bodies in shared memory. Options of later versions are not minded.
+    """
     if len(params) > 1 or (params and type(params[0]) is not dict):
         raise BadRequest("hello: params: [{options}] would be right")
+    descriptors = params[0].get("descriptors", session.takes_descriptors) if params else session.takes_descriptors
+    if type(descriptors) is not bool:
+        raise BadRequest(f"hello: descriptors: {shown(descriptors)} is wrong: true or false would be right")
+    session.takes_descriptors = descriptors
     limits = session.front.settings.limits
     return {
         "server": "hacd",
@@ -46,6 +53,7 @@ def hello(session: Session, params: list[Any]) -> dict[str, Any]:
         "methods": sorted(NAMES),
         "max_frame": limits.max_frame,
         "max_client_in_flight": limits.max_client_in_flight,
+        "descriptors": descriptors,
     }
 
 

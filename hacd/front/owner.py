@@ -7,6 +7,7 @@ import struct
 from typing import NamedTuple, Protocol
 
 from hacd.front.transactions import Transaction
+from hacd.outcome import Outcome
 
 
 class Peer(NamedTuple):
@@ -30,12 +31,15 @@ class Owner(Protocol):
     #: it is the daemon's own, and what it has begun may go on while the daemon drains
     inside: bool
 
-    def resume(self, transaction: Transaction, outcome: bytes) -> None:
-        """`transaction` comes back. Its record is the hash's again when this returns. Raises nothing."""
+    def resume(self, transaction: Transaction, outcome: Outcome) -> None:
+        """`transaction` comes back. Its record is the hash's again when this returns. Raises nothing.
+
+        A body in shared memory is the owner's from here on, to be let go of.
+        """
 
 
 class Sender(Owner, Protocol):
     """An owner that can send queries and not suspend them."""
 
-    def take(self, transaction: Transaction, outcome: bytes) -> bool:
+    def take(self, transaction: Transaction, outcome: Outcome) -> bool:
         """Take a reply that nobody else takes, of a query that was not suspended; False if it cannot."""

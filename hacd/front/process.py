@@ -92,7 +92,9 @@ class FrontProcess:
             log.error("uid %d pid %d dialled the workers' socket; closed", peer.uid, peer.pid)
             sock.close()
             return
-        self.front.join(WorkerLink(self._loop, self._flusher, sock, MAX_MESSAGE, self.front.outcomes))
+        front = self.front
+        shm = front.settings.http_async_client.memory_manager == "shm"
+        front.join(WorkerLink(self._loop, self._flusher, sock, MAX_MESSAGE, front.outcomes, front.statistics, shm))
 
     # -- the end
 

@@ -27,7 +27,7 @@ from hacd.front import methods
 from hacd.front.admin import is_admin
 from hacd.front.owner import Owner, Peer
 from hacd.front.routing.transaction import Caller, RoutedTransaction
-from hacd.outcome import ABORTED, appendix
+from hacd.outcome import ABORTED, Held, Outcome, appendix
 from hacd.query import parse
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Session:
         self.peer = peer
         self.transactions: dict[int, Transaction] = {}
         self.runs: dict[int, RoutedTransaction] = {}
+        self.takes_descriptors = False
         self._rest: Iterator[Any] | None = None  # calls that wait for this caller's next turn
         self._break: ProtocolError | None = None  # what broke the stream behind those
         self.channel = channel
@@ -188,6 +189,8 @@ class Session:
                 self._run(None, params)
             elif method == "cancel" and type(params) is list:
                 methods.cancel(self, params)
+            elif method == "hello" and type(params) is list:
+                methods.hello(self, params)
         except Refused as refusal:
             self.front.statistics.refuse(refusal)
             log.debug("notification of pid %d refused: %s", self.peer.pid, refusal)
@@ -200,7 +203,7 @@ class Session:
         self.front.statistics.refuse(refusal)
         self.channel.send(rpc.response(msgid, refusal.as_wire(), None))
 
-    def resume(self, transaction: Transaction, outcome: bytes) -> None:
+    def resume(self, transaction: Transaction, outcome: Outcome) -> None:
         """`transaction` comes back: as the response of its call, or, if it was not suspended, to whoever takes that."""
         msgid = transaction.msgid
         if msgid is None:
@@ -210,16 +213,27 @@ class Session:
         del self.transactions[msgid]
         self._give(rpc.response_head(msgid), transaction, outcome)
 
-    def take(self, transaction: Transaction, outcome: bytes) -> bool:
+    def take(self, transaction: Transaction, outcome: Outcome) -> bool:
         """The reply of an unsuspended query is this caller's; False if he has gone."""
         if self.channel.deaf:
             return False
         self._give(_RESUME, transaction, outcome)
         return True
 
-    def _give(self, head: bytes, transaction: Transaction, outcome: bytes) -> None:
+    def _give(self, head: bytes, transaction: Transaction, outcome: Outcome) -> None:
         tail = appendix(self.front.public_id(transaction.id), transaction.route, transaction.xdata)
-        self.channel.send(head, outcome, tail)
+        if isinstance(outcome, bytes):
+            self.channel.send(head, outcome, tail)
+        else:
+            self._give_held(head, outcome, tail)
+
+    def _give_held(self, head: bytes, held: Held, tail: bytes) -> None:
+        """Send a reply whose body is in shared memory: its descriptor to a caller who takes it, else its bytes."""
+        body = held.body
+        if self.takes_descriptors and self.channel.may_pass(body.size):
+            self.channel.pass_on(body, head, held.begin, rpc.body_ext(body.size), held.rest, tail)
+        else:
+            self.channel.splice(head + held.begin + rpc.bin_head(body.size), body, held.rest + tail)
 
     def may_take_from(self, sender: Owner) -> bool:
         """A caller takes what its own user sent; root and the daemon's own user take everybody's."""

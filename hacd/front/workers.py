@@ -2,11 +2,13 @@
 
 To a worker: `[id, url, timeout, hdr, body, shape, started, login]` is a job, `[id]` cancels one, `[0]` says goodbye,
 and `[0, word, value]` is for the worker itself.
-From a worker: `[id, code, outcome]`; with id 0 it is a word of the worker's own, `[0, word, value]`.
+From a worker: `[id, code, outcome]`; where the body is in shared memory `[id, code, begin, rest, size]`, and its
+descriptor comes along; with id 0 it is a word of the worker's own, `[0, word, value]`.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +16,13 @@ from typing import Any
 from hacd import log
 from hacd.channel import Channel, Flusher
 from hacd.errors import ProtocolError
-from hacd.front.statistics import Ends
+from hacd.front.statistics import Ends, Statistics
 from hacd.front.transactions import Transaction
 from hacd.loop import Loop
+from hacd.outcome import Held
 from hacd.rpc import Decoder, pack
+from hacd.shared import Shared
+from hacd.words import FREED
 
 #: Jobs that a stuck worker has not read may gather up to here; then it is cut off as if it had died.
 MAX_UNSENT = 1 << 30
@@ -33,14 +38,18 @@ class WorkerLink:
         sock: socket.socket,
         max_frame: int,
         on_outcomes: Callable[[WorkerLink, list[Any]], None],
+        statistics: Statistics,
+        shm: bool,
     ) -> None:
+        """`shm`: its outcomes may have bodies in shared memory."""
         self.number = 0
         self.leaving = False  # it finishes what it has, and ends
         self.pid = 0
         self.transactions: set[Transaction] = set()
         self.ends = Ends()
         self._on_outcomes = on_outcomes
-        self.channel = Channel(loop, flusher, sock, Decoder(max_frame, None), MAX_UNSENT)
+        self._statistics = statistics
+        self.channel = Channel(loop, flusher, sock, Decoder(max_frame, None), MAX_UNSENT, takes_descriptors=shm)
         self.channel.on_messages = self._messages
         self.channel.on_broken = self._broken
 
@@ -68,6 +77,22 @@ class WorkerLink:
         """No job follows: what the worker has, it finishes, and then it ends."""
         self.leaving = True
         self.channel.send(pack((0,)))
+
+    def held(self, message: list[Any]) -> tuple[int, Any, Any]:
+        """Id, code and outcome of a message whose body came as a descriptor. Raises ProtocolError, ValueError."""
+        id_, code, begin, rest, size = message
+        fd = self.channel.take_descriptor() if type(id_) is int and id_ else None
+        if fd is None:
+            raise ProtocolError("an outcome without its body")
+        if os.fstat(fd).st_size != size:
+            os.close(fd)
+            raise ProtocolError("an outcome with another body")
+        self._statistics.shm_used += size
+        return id_, code, Held(begin, Shared(fd, size, self._freed), rest)
+
+    def _freed(self, size: int) -> None:
+        self._statistics.shm_used -= size
+        self.tell(FREED, size)
 
     def _messages(self, messages: list[Any]) -> None:
         try:

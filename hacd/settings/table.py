@@ -96,6 +96,13 @@ class HttpAsyncClient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     curl_follow_redirect: Annotated[
         int, _live("Non-zero: follow redirects (3xx), to http and https only, and 10 of them at most.", ge=0, le=1)
     ] = 0
+    memory_manager: Annotated[
+        Literal["shm", "sys"],
+        _meta(
+            "Where the bodies of replies are kept. shm: in shared memory from `shm_threshold` bytes on; callers that "
+            "take descriptors get the descriptor. sys: in each process's own memory."
+        ),
+    ] = "shm"
     tcp_keepalive: Annotated[int, _live("Non-zero: probe idle TCP connections.", ge=0, le=1)] = 0
     tcp_ka_idle: Annotated[
         int, _live("Time that a connection is idle before the first probe; 0: libcurl's 60 s.", "s", ge=0, le=86_400)
@@ -161,6 +168,19 @@ class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log_format: Annotated[
         Literal["text", "json"], _live("The form of a line, on stderr and in a file: text, or an object of JSON.")
     ] = "text"
+    shm_threshold: Annotated[
+        int, _live("Bytes from which on a body is kept in shared memory.", "bytes", ge=4096, le=BODY_MAX)
+    ] = 64 * KIB
+    shm_size: Annotated[
+        int,
+        _live(
+            "Bytes of shared memory that bodies take in all, until they are sent; each worker has its share. A body "
+            "that finds no room is kept as with sys, and counted in `shm_fallbacks`.",
+            "bytes",
+            ge=MIB,
+            le=1024 * 1024 * MIB,
+        ),
+    ] = 64 * MIB
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _live("The least level that is logged.")] = (
         "info"
     )

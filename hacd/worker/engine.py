@@ -15,7 +15,9 @@ import pycurl
 
 from hacd import log
 from hacd.loop import Loop, Timer
+from hacd.outcome import Outcome
 from hacd.settings import Settings
+from hacd.worker.bodies import Memory
 from hacd.worker.logins import has_user_info
 from hacd.worker.setup import SetUp, Shape
 from hacd.worker.sockets import Sockets
@@ -33,8 +35,8 @@ ROUNDS = 8
 #: a number, since `b"@" in url` takes seven times as long: 140 ns and not 20
 AT = ord("@")
 
-#: `(id, code, packed outcome)` of a transfer that has ended
-Report = Callable[[int, int, bytes], None]
+#: `(id, code, outcome)` of a transfer that has ended
+Report = Callable[[int, int, Outcome], None]
 
 
 class Engine:
@@ -42,6 +44,7 @@ class Engine:
 
     def __init__(self, loop: Loop, settings: Settings, report: Report) -> None:
         self._set_up = SetUp(settings)
+        self.memory = Memory(settings)
         self._report = report
         self.prefix = ""  # of ids, as the front says
         self._loop = loop
@@ -56,6 +59,7 @@ class Engine:
     def configure(self, settings: Settings) -> None:
         """These settings hold for transfers that begin from now on. Handles that are set up otherwise go."""
         self._set_up = SetUp(settings)
+        self.memory.configure(settings)
         while self._idle_count:
             self._discard(self._idle_handle(next(iter(self._idle))))
 
@@ -98,7 +102,7 @@ class Engine:
         """
         if shape in self._idle and not logs_in:
             return self._idle_handle(shape)
-        transfer = Transfer(shape, self._set_up, self._sockets.open, self.public_id)
+        transfer = Transfer(shape, self._set_up, self._sockets.open, self.public_id, self.memory)
         transfer.logs_in = logs_in
         self._by_curl[transfer.curl] = transfer
         return transfer

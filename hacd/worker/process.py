@@ -16,11 +16,12 @@ from hacd.channel import Channel, Flusher
 from hacd.errors import ProtocolError
 from hacd.log.relay import Relay
 from hacd.loop import Loop, Timer
+from hacd.outcome import Held, Outcome
 from hacd.rpc import Decoder, pack
 from hacd.settings import Settings
 from hacd.settings.live import restore
 from hacd.settings.table import FRAME_MAX
-from hacd.words import BYE, CONFIGURE, DRAIN, END, HELLO, LOGGED, REOPEN
+from hacd.words import BYE, CONFIGURE, DRAIN, END, FALLBACK, FREED, HELLO, LOGGED, REOPEN
 from hacd.worker.engine import Engine
 from hacd.worker.logins import HTTP_VERSIONS, METHODS
 
@@ -54,6 +55,7 @@ class WorkerProcess:
         log.pass_to(self._relay.take)
         self._leaving = False
         self._dismissed = False
+        self._fallbacks = 0  # that the front knows of
         self._flusher.start(self._turn, self._engine.wait_begins)
 
     def run(self) -> None:
@@ -65,10 +67,18 @@ class WorkerProcess:
     def _turn(self) -> None:
         """Once each time before the loop waits."""
         self._engine.tick()
+        if self._engine.memory.fallbacks != self._fallbacks:
+            self._tell_fallbacks()
         if self._relay.waiting:
             self._relay.flush()
         if self._dismissed and not self._engine.in_flight and self._sent():
             self._loop.stop()
+
+    def _tell_fallbacks(self) -> None:
+        fallbacks = self._engine.memory.fallbacks
+        if self._channel is not None:
+            self._channel.send(pack((0, FALLBACK, fallbacks - self._fallbacks)))
+        self._fallbacks = fallbacks
 
     def _sent(self) -> bool:
         """The front has all outcomes. One that waits for the flush makes another turn, in which it is sent."""
@@ -121,14 +131,21 @@ class WorkerProcess:
         """What the front says that is about no job: `[0, word, value]`, or `[0]`, goodbye."""
         if len(message) == 1:
             self._dismissed = True
+        elif message[1] == FREED.encode():
+            self._engine.memory.give_back(message[2])
         elif message[1] == CONFIGURE.encode():
             settings = restore(message[2][b"settings"])
             self._engine.prefix = message[2][b"prefix"].decode()
             self._engine.configure(settings)
             log.reconfigure(settings.hacd)
 
-    def _report(self, id_: int, code: int, outcome: bytes) -> None:
-        if self._channel is not None:
+    def _report(self, id_: int, code: int, outcome: Outcome) -> None:
+        if self._channel is None:
+            return  # no transfer runs without a front
+        if isinstance(outcome, Held):
+            body = outcome.body
+            self._channel.pass_on(body, pack((id_, code, outcome.begin, outcome.rest, body.size)))
+        else:
             self._channel.send(pack((id_, code, outcome)))
 
     def _pass_on(self, event: dict[str, Any]) -> bool:
@@ -150,6 +167,7 @@ class WorkerProcess:
         say("front lost (%s): %d transfers called off", why, self._engine.in_flight)
         self._channel = None
         self._engine.cancel_all()
+        self._engine.memory.reset()
         if self._leaving:
             self._loop.stop()
             return

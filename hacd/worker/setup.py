@@ -64,6 +64,8 @@ class SetUp:
         self.max_body = settings.limits.max_body
         self._ca_bundle = ca_bundle()
         parameters = settings.http_async_client
+        uses_shm = parameters.memory_manager == "shm"
+        self.shm_threshold = settings.hacd.shm_threshold if uses_shm else self.max_body + 1
         self._defaults: dict[bytes, Any] = {
             b"authmethod": parameters.authmethod,
             b"tls_client_cert": parameters.tls_client_cert,

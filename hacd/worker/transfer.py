@@ -13,7 +13,8 @@ from typing import Any
 
 import pycurl
 
-from hacd.outcome import TOO_LARGE, URL_MALFORMED, WRITE_ERROR, begin, compose, failure
+from hacd.outcome import TOO_LARGE, URL_MALFORMED, WRITE_ERROR, Outcome, begin, compose, failure, hold
+from hacd.worker.bodies import Body, Memory
 from hacd.worker.logins import log_in
 from hacd.worker.setup import SetUp, Shape
 
@@ -44,7 +45,12 @@ class Transfer:
     )
 
     def __init__(
-        self, shape: Shape, set_up: SetUp, open_socket: Callable[..., Any], public_id: Callable[[int], str]
+        self,
+        shape: Shape,
+        set_up: SetUp,
+        open_socket: Callable[..., Any],
+        public_id: Callable[[int], str],
+        memory: Memory,
     ) -> None:
         """Raises pycurl.error where this libcurl cannot do what the shape asks for."""
         self.shape = shape
@@ -53,7 +59,7 @@ class Transfer:
         self.queued = 0  # ns from the front's acceptance to here
         self.url = b""
         self._head: list[bytes] = []
-        self._body = bytearray()  # not a list: an origin may send two bytes at a time
+        self._body = Body(memory, set_up.max_body, set_up.shm_threshold)
         self._sent_body = 0
         self._max_body = set_up.max_body
         self._timeout = 0
@@ -62,7 +68,7 @@ class Transfer:
         self.curl = pycurl.Curl()
         self._authmethod = set_up.apply(self.curl, shape, open_socket, lambda: public_id(self.id))
         self.curl.setopt(pycurl.HEADERFUNCTION, self._head.append)
-        self.curl.setopt(pycurl.WRITEFUNCTION, self._write)
+        self.curl.setopt(pycurl.WRITEFUNCTION, self._body.add)
 
     def prepare(self, job: list[Any], now: int) -> None:
         """Set what this query has of its own. `job` is a message of the front's; its text is bytes.
@@ -90,15 +96,10 @@ class Transfer:
             set_(pycurl.POSTFIELDS, body)
             self._sent_body = len(body)
 
-    def _write(self, data: bytes) -> int | None:
-        self._body += data
-        # curl ends the transfer with a write error when not all was taken
-        return None if len(self._body) <= self._max_body else 0
-
     def release(self) -> None:
         """Forget the query; the handle stays set up for its shape."""
         self._head.clear()
-        self._body = bytearray()
+        self._body.drop()
         if self._sent_body > KEPT_BODY:
             self.curl.setopt(pycurl.POSTFIELDS, b"")
         self._sent_body = 0
@@ -106,12 +107,13 @@ class Transfer:
 
     def close(self) -> None:
         """Give the handle up."""
+        self._body.drop()
         self.curl.close()
 
     # -- the outcome
 
-    def outcome(self, code: int, err: str | None) -> tuple[int, bytes]:
-        """Code and packed outcome of the transfer, which has ended with that code of curl's."""
+    def outcome(self, code: int, err: str | None) -> tuple[int, Outcome]:
+        """Code and outcome of the transfer, which has ended with that code of curl's."""
         head = b"".join(self._head)
         if head.find(b"\nHTTP/", 0, -1) >= 0:
             head = last_block(head, self.curl.getinfo(pycurl.RESPONSE_CODE))
@@ -133,7 +135,10 @@ class Transfer:
             self.queued // 1000,
         )
         ip = text(get(pycurl.PRIMARY_IP))
-        return code, compose(first, head, self._body, times, self._last_url(), ip)
+        body = self._body.finish()
+        if body is not None:
+            return code, hold(first, head, body, times, self._last_url(), ip)
+        return code, compose(first, head, self._body.heap, times, self._last_url(), ip)
 
     def _last_url(self) -> str:
         try:
@@ -143,7 +148,7 @@ class Transfer:
 
     def _error(self, code: int, err: str | None) -> tuple[int, str]:
         """curl's code and text, or better ones where hacd knows more."""
-        if code == WRITE_ERROR and len(self._body) > self._max_body:
+        if code == WRITE_ERROR and self._body.over:
             return TOO_LARGE, f"body longer than max_body ({self._max_body} bytes)"
         # libcurl cuts long texts, where need be in the middle of a character.
         whole = (err or "").encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -11,7 +11,7 @@ from hacd.front.owner import Peer
 from hacd.front.routing.transaction import Caller, RoutedTransaction
 from hacd.front.transactions import Transaction
 from hacd.loop import Loop
-from hacd.outcome import appendix
+from hacd.outcome import Held, Outcome, appendix
 from hacd.reply import Reply
 from hacd.routes import Table
 from hacd.rpc import unpack
@@ -67,13 +67,16 @@ class Router:
         self._alarm.add(tx, now + timeout, now)
         tx.begin(route, reply)
 
-    def resume(self, transaction: Transaction, outcome: bytes, peer: Peer) -> None:
+    def resume(self, transaction: Transaction, outcome: Outcome, peer: Peer) -> None:
         """The reply of an unsuspended query comes to the daemon's route of that name."""
         tx = RoutedTransaction(self, peer, {}, None)
         self.begin(tx, transaction.route, self.reply(transaction, outcome))
 
-    def reply(self, transaction: Transaction, outcome: bytes) -> Reply:
-        """An outcome as a route sees it."""
+    def reply(self, transaction: Transaction, outcome: Outcome) -> Reply:
+        """An outcome as a route sees it. It has a copy of a body in shared memory: nobody knows how long it is kept."""
+        if isinstance(outcome, Held):
+            held, outcome = outcome, outcome.as_bytes()
+            held.release()
         public_id = self.front.public_id(transaction.id)
         return Reply(unpack(outcome + appendix(public_id, transaction.route, transaction.xdata)))
 

@@ -21,7 +21,7 @@ from hacd.front.routing.http_req import HttpReq
 from hacd.front.routing.scope import RouteScope
 from hacd.front.routing.script import told, where
 from hacd.front.transactions import Transaction
-from hacd.outcome import ABORTED
+from hacd.outcome import ABORTED, Outcome, drop
 from hacd.pseudovars import parse as parse_template
 from hacd.pseudovars import value
 from hacd.query import Query, parse
@@ -164,11 +164,12 @@ class RoutedTransaction:
         self._waiting[transaction.id] = comes_back_to
         return transaction
 
-    def resume(self, transaction: Transaction, outcome: bytes) -> None:
+    def resume(self, transaction: Transaction, outcome: Outcome) -> None:
         """A query of this transaction comes back: the route that it named goes on."""
         del self.transactions[transaction.id]
         comes_back_to = self._waiting.pop(transaction.id)
         if self.ended:
+            drop(outcome)
             return
         reply = self._router.reply(transaction, outcome)
         if isinstance(comes_back_to, Pending):
@@ -298,11 +299,11 @@ class Detached:
         self.transactions[transaction.id] = transaction
         return transaction
 
-    def resume(self, transaction: Transaction, outcome: bytes) -> None:
+    def resume(self, transaction: Transaction, outcome: Outcome) -> None:
         """It comes back, to whoever takes that route."""
         del self.transactions[transaction.id]
         self._router.front.deliver(transaction, outcome, self)
 
-    def take(self, _transaction: Transaction, _outcome: bytes) -> bool:
+    def take(self, _transaction: Transaction, _outcome: Outcome) -> bool:
         """Nobody is here to take a reply whose route nobody has."""
         return False

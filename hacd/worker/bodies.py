@@ -1,0 +1,146 @@
+"""Bodies on their way in: in this process's own memory, or in shared memory from `shm_threshold` on.
+
+Law: `Memory` counts each byte of shared memory from before it is written until the front says
+that it has let go of it. Past this worker's share of `shm_size` a body goes on in own memory.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hacd import log, shared
+from hacd.settings import Settings
+from hacd.shared import Shared
+
+#: bodies in shared memory of all workers together: each costs a descriptor, in two processes for a while
+BODIES = 512
+
+#: bytes of a body in shared memory that are written to it at once
+STAGE = 65_536
+
+
+class Memory:
+    """This worker's share of the shared memory, and how much of it is taken."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.used = self.bodies = 0
+        self.fallbacks = 0  # bodies that found no room
+        self.configure(settings)
+
+    def configure(self, settings: Settings) -> None:
+        """These settings hold from now on. What is taken stays taken."""
+        workers = settings.http_async_client.workers
+        self._share = settings.hacd.shm_size // workers
+        self._bodies = BODIES // workers
+
+    def take(self, size: int, new: bool) -> bool:
+        """Whether there is room for `size` bytes more, of a `new` body or of one that has begun."""
+        if self.used + size > self._share or (new and self.bodies >= self._bodies):
+            return False
+        self.used += size
+        self.bodies += new
+        return True
+
+    def give_back(self, size: int) -> None:
+        """A body of so many bytes is gone, from here and from the front."""
+        self.used -= size
+        self.bodies -= 1
+
+    def reset(self) -> None:
+        """The front is gone, and with it what it held."""
+        self.used = self.bodies = 0
+
+
+class Body:
+    """The body of one transfer after the other. `add` is curl's write callback."""
+
+    __slots__ = ("_fd", "_first_room", "_max_body", "_memory", "_room", "_taken", "_written", "heap", "over")
+
+    def __init__(self, memory: Memory, max_body: int, threshold: int) -> None:
+        """`threshold`: of how many bytes on it shall be in shared memory; more than `max_body`: never."""
+        self._memory = memory
+        self._max_body = max_body
+        self.heap = bytearray()  # not a list: an origin may send two bytes at a time
+        self.over = False  # longer than `max_body`
+        self._first_room = self._room = min(threshold - 1, max_body)  # bytes that `heap` holds at the most
+        self._fd = -1
+        self._written = 0  # bytes in shared memory; more may wait in `heap`
+        self._taken = 0  # bytes that `_memory` counts
+
+    def add(self, data: bytes) -> int | None:
+        """Take what came. 0 has curl end the transfer with a write error: not all was taken."""
+        heap = self.heap
+        heap += data
+        if len(heap) <= self._room:
+            return None
+        return self._spill()
+
+    def _spill(self) -> int | None:
+        size = self._written + len(self.heap)
+        if size > self._max_body:
+            self.over = True
+            return 0
+        if self._write():
+            self._room = min(STAGE - 1, self._max_body - size)
+        else:
+            self._fall_back()
+        return None
+
+    def _write(self) -> bool:
+        """Move what is in `heap` to shared memory; False if it cannot be."""
+        size = len(self.heap)
+        if not self._memory.take(size, self._fd < 0):
+            return False
+        self._taken += size
+        try:
+            if self._fd < 0:
+                self._fd = shared.create()
+            if os.write(self._fd, self.heap) < size:
+                return False
+        except OSError as error:
+            log.warning("no shared memory for a body: %s", error.strerror)
+            return False
+        self._written += size
+        self.heap.clear()
+        return True
+
+    def _fall_back(self) -> None:
+        """Go on in own memory, with all that has come."""
+        if self._written:
+            self.heap[:0] = os.pread(self._fd, self._written, 0)
+        self._let_go()
+        self._room = self._max_body
+        self._memory.fallbacks += 1
+
+    def finish(self) -> Shared | None:
+        """The body if it is in shared memory, sealed, and from here on the caller's; else None, and it is in `heap`."""
+        if self._fd < 0:
+            return None
+        if (self.heap and not self._write()) or not self._seal():
+            self._fall_back()
+            return None
+        body = Shared(self._fd, self._written)
+        self._fd, self._written, self._taken = -1, 0, 0  # it stays counted until the front gives it back
+        return body
+
+    def _seal(self) -> bool:
+        try:
+            shared.seal(self._fd)
+        except OSError as error:
+            log.warning("a body cannot be sealed: %s", error.strerror)
+            return False
+        return True
+
+    def _let_go(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        if self._taken:
+            self._memory.give_back(self._taken)
+        self._fd, self._written, self._taken = -1, 0, 0
+
+    def drop(self) -> None:
+        """Forget the transfer; be ready for the next."""
+        self._let_go()
+        self.heap = bytearray()
+        self.over = False
+        self._room = self._first_room
