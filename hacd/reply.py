@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hacd.pseudovars import Index, pick, value
+from hacd.shared import Body
 
 #: what may surround a value; Latin-1 has more that Python would strip
 _BLANK = " \t\r"
@@ -72,12 +73,22 @@ class Reply:
     @property
     def rb(self) -> bytes:
         """Body (`$http_rb`)."""
-        return bytes(self._members.get("rb", b""))
+        body = self._members.get("rb", b"")
+        return body.read() if isinstance(body, Body) else bytes(body)
+
+    @property
+    def view(self) -> memoryview:
+        """Body, where it lies: one that came in shared memory is mapped, and not copied.
+
+        It is good for as long as it is kept, and keeps the mapping, which holds a descriptor.
+        """
+        body = self._members.get("rb", b"")
+        return body.view() if isinstance(body, Body) else memoryview(body)
 
     @property
     def bs(self) -> int:
         """Length of the body in bytes (`$http_bs`)."""
-        return len(self.rb)
+        return len(self._members.get("rb", b""))
 
     @property
     def mb(self) -> bytes:
@@ -87,7 +98,7 @@ class Reply:
     @property
     def ml(self) -> int:
         """Length of header block and body in bytes (`$http_ml`)."""
-        return len(self.head) + len(self.rb)
+        return len(self.head) + self.bs
 
     @property
     def time(self) -> dict[str, int]:
@@ -142,8 +153,11 @@ class Reply:
         return value(text, ReplyScope(self))
 
     def as_map(self) -> dict[str, Any]:
-        """The reply as it came over the wire."""
-        return dict(self._members)
+        """The reply as it came over the wire, with its body as bytes."""
+        members = dict(self._members)
+        if isinstance(members.get("rb"), Body):
+            members["rb"] = self.rb
+        return members
 
     def __repr__(self) -> str:
         end = f"{self.rs} {self.rr}".strip() if self.ok else f"{self.code} {self.err}"

@@ -9,10 +9,14 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from hacd import rpc
+from hacd import rpc, shared
 from hacd.client import calls
+from hacd.client.bodies import GREETING, Inbox, plain
 from hacd.errors import HacdError, Refused, from_wire
 from hacd.reply import Reply
+
+#: reads at one turn of the loop, while each fills its buffer
+READS = 4
 
 #: takes the reply of an unsuspended query
 Handler = Callable[[Reply], Awaitable[None] | None]
@@ -21,23 +25,30 @@ Handler = Callable[[Reply], Awaitable[None] | None]
 End = Callable[[HacdError | None, Any], None]
 
 
-class _Protocol(asyncio.Protocol):
-    """Bytes in, calls ended; calls gathered, bytes out. `ends`: what to call, by msgid."""
+class _Connection:
+    """Bytes in, calls ended; calls gathered, bytes out. `ends`: what to call, by msgid.
 
-    def __init__(self, path: str, sock: socket.socket, on_reply: Callable[[Reply], None]) -> None:
+    The socket is watched, and no transport's: those lose the descriptors of bodies.
+    """
+
+    def __init__(self, path: str, sock: socket.socket, on_reply: Callable[[Reply], None], descriptors: bool) -> None:
         self.path = path
-        self._sock = sock
         self.ends: dict[int, End] = {}
         self.lost: HacdError | None = None
-        self._on_reply = on_reply
-        self._decoder = calls.decoder()
-        self._gathered: list[bytes] = []
         self.loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
+        self._sock = sock
+        self._on_reply = on_reply
+        self._inbox = Inbox() if descriptors else None
+        self._decoder = calls.decoder(self._inbox.hook) if self._inbox else calls.decoder()
+        self._input = bytearray(rpc.CHUNK)
+        self._view = memoryview(self._input)
+        self._gathered: list[bytes] = []
+        self._unsent: memoryview | None = None
+        if descriptors:
+            self.send(GREETING)
+        self.loop.add_reader(sock.fileno(), self._readable)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+    # -- bytes out
 
     def send(self, data: bytes) -> None:
         """Gather; all that one turn of the loop gathers is one write."""
@@ -46,21 +57,62 @@ class _Protocol(asyncio.Protocol):
         self._gathered.append(data)
 
     def _flush(self) -> None:
-        data = b"".join(self._gathered)
-        self._gathered.clear()
-        if self._transport is not None and self.lost is None:
-            self._transport.write(data)
+        if self._unsent is None and self._gathered and self.lost is None:
+            data = b"".join(self._gathered)
+            self._gathered.clear()
+            self._write(memoryview(data))
 
-    def data_received(self, data: bytes) -> None:
-        view = memoryview(data)
+    def _write(self, data: memoryview) -> None:
         try:
-            for begin in range(0, len(data), rpc.CHUNK):
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # the daemon hung up; reading tells why, or that it went without a word
+        if sent < len(data):
+            if self._unsent is None:
+                self.loop.add_writer(self._sock.fileno(), self._writable)
+            self._unsent = data[sent:]
+        elif self._unsent is not None:
+            self._unsent = None
+            self.loop.remove_writer(self._sock.fileno())
+            self._flush()
+
+    def _writable(self) -> None:
+        if self._unsent is not None:
+            self._write(self._unsent)
+
+    # -- bytes in
+
+    def _readable(self) -> None:
+        try:
+            for _ in range(READS):
+                size = self._read()
+                if not size:
+                    self._fail(calls.lost(self.path, "connection closed"))
+                    return
                 messages: list[Any] = []
-                self._decoder.feed(view[begin : begin + rpc.CHUNK], messages)
+                self._decode(size, messages)
                 for message in messages:
                     self._received(message)
+                if size < rpc.CHUNK or self.lost is not None:
+                    return
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._fail(calls.lost(self.path, error.strerror or "read failed"))
         except HacdError as error:
             self._fail(error)
+
+    def _read(self) -> int:
+        if self._inbox is None:
+            return self._sock.recv_into(self._input)
+        return shared.receive(self._sock, self._input, self._inbox.descriptors)
+
+    def _decode(self, size: int, messages: list[Any]) -> None:
+        self._decoder.feed(self._view[:size], messages)
+        if self._inbox is not None:
+            self._inbox.claim(messages)
 
     def _received(self, message: Any) -> None:
         if type(message) is list and len(message) == 3 and message[:2] == [rpc.NOTIFICATION, "resume"]:
@@ -78,36 +130,39 @@ class _Protocol(asyncio.Protocol):
         if self.ends.pop(msgid, None) is not None and self.lost is None:
             self.send(rpc.notification("cancel", [msgid]))
 
+    # -- the end
+
     def _fail(self, error: HacdError) -> None:
         if self.lost is None:
             self.lost = error
         ends, self.ends = self.ends, {}
         for end in ends.values():
             end(self.lost, None)
-        if self.loop.is_closed():
-            self._sock.close()  # its transport went with the loop
-        elif self._transport is not None:
-            self._transport.abort()
+        fd = self._sock.fileno()
+        if fd >= 0 and not self.loop.is_closed():  # else its watches went with it
+            self.loop.remove_reader(fd)
+            self.loop.remove_writer(fd)
+        self._sock.close()
+        if self._inbox is not None:
+            self._inbox.close()
 
     def hang_up(self) -> None:
         """End the connection, and every call that waits on it."""
         self._fail(calls.lost(self.path, "closed by this client"))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None  # it is closing already
-        self._fail(calls.lost(self.path, str(exc) if exc else "connection closed"))
 
 
 class AsyncClient:
     """An asyncio client of the daemon at `path` (default: HACD_SOCKET, else the usual places).
 
     It dials when first used, and again after the daemon went away. Raises as `Client` does.
-    A task that is cancelled while it waits cancels its query.
+    A task that is cancelled while it waits cancels its query. With `descriptors`, bodies in shared
+    memory come as descriptors.
     """
 
-    def __init__(self, path: str | None = None) -> None:
+    def __init__(self, path: str | None = None, *, descriptors: bool = True) -> None:
         self._path = path
-        self._protocol: _Protocol | None = None
+        self._descriptors = descriptors
+        self._connection: _Connection | None = None
         self._dialling: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._msgid = 0
         self._handlers: dict[str, Handler] = {}
@@ -125,9 +180,9 @@ class AsyncClient:
     async def close(self) -> None:
         """Hang up. Suspended queries that are in flight are cancelled by the daemon."""
         async with self._lock():
-            protocol, self._protocol = self._protocol, None
-        if protocol is not None:
-            protocol.hang_up()
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.hang_up()
         handlers = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in handlers:
             task.cancel()
@@ -138,7 +193,7 @@ class AsyncClient:
     async def query(self, url: str, route: str = "", **options: Any) -> Reply:
         """Send a query and wait for its reply, error or timeout. Options as for `Client.query`."""
         calls.waits(options)
-        return Reply(await self.call("query", [url, calls.options(route, options)]))
+        return Reply(await self._call("query", [url, calls.options(route, options)]))
 
     async def send(self, url: str, route: str = "", **options: Any) -> str:
         """Send a query without waiting for its end; returns its id. Its reply goes to the route's handler."""
@@ -196,62 +251,65 @@ class AsyncClient:
 
         def decorate(handler: Handler) -> Handler:
             self._handlers[name] = handler
-            protocol = self._protocol
-            if protocol is not None and protocol.lost is None and protocol.loop.is_running():
-                self._register(protocol, [name])
+            connection = self._connection
+            if connection is not None and connection.lost is None and connection.loop.is_running():
+                self._register(connection, [name])
             return handler
 
         return decorate
 
     async def query_many(self, queries: Iterable[calls.Item], in_flight: int = 64) -> AsyncIterator[Reply]:
         """As `Client.query_many`: `in_flight` at a time, replies in the order of their ends."""
-        protocol = await self._dial()
+        connection = await self._dial()
         many = _Many()
         under_way: dict[int, int] = {}  # msgid by index
         source = enumerate(queries)
         more = True
         try:
             while True:
-                while more and protocol.lost is None and len(under_way) < max(1, in_flight):
+                while more and connection.lost is None and len(under_way) < max(1, in_flight):
                     index, item = next(source, (-1, ""))
                     more = index >= 0
                     if more:
                         params = calls.params(item)
-                        under_way[index] = self._start(protocol, "query", params, partial(many.end, index))
+                        under_way[index] = self._start(connection, "query", params, partial(many.end, index))
                 if not under_way:
-                    if more and protocol.lost is not None:
-                        raise protocol.lost
+                    if more and connection.lost is not None:
+                        raise connection.lost
                     return
                 for index, error, result in await many.ended():
                     del under_way[index]
                     yield Reply(result, index) if error is None else calls.refused(error, index)
         finally:
             for msgid in under_way.values():
-                protocol.cancel(msgid)
+                connection.cancel(msgid)
 
     # -- how a call travels
 
     async def call(self, method: str, params: list[Any]) -> Any:
         """Any method of the wire. Raises Refused, ConnectionLost or Unavailable."""
+        return plain(await self._call(method, params))
+
+    async def _call(self, method: str, params: list[Any]) -> Any:
         loop = asyncio.get_running_loop()
-        protocol = self._protocol
-        if protocol is None or protocol.lost is not None or protocol.loop is not loop:
-            protocol = await self._dial()
+        connection = self._connection
+        if connection is None or connection.lost is not None or connection.loop is not loop:
+            connection = await self._dial()
         future: asyncio.Future[Any] = loop.create_future()
-        msgid = self._start(protocol, method, params, partial(_settle, future))
+        msgid = self._start(connection, method, params, partial(_settle, future))
         try:
             return await future
         except asyncio.CancelledError:
-            protocol.cancel(msgid)
+            connection.cancel(msgid)
             raise
 
-    def _start(self, protocol: _Protocol, method: str, params: list[Any], end: End) -> int:
+    def _start(self, connection: _Connection, method: str, params: list[Any], end: End) -> int:
         msgid = self._msgid = (self._msgid + 1) & rpc.MSGID_MAX
         data = calls.request(msgid, method, params)
-        if protocol.lost is not None:
-            raise protocol.lost
-        protocol.ends[msgid] = end
-        protocol.send(data)
+        if connection.lost is not None:
+            raise connection.lost
+        connection.ends[msgid] = end
+        connection.send(data)
         return msgid
 
     def _lock(self) -> asyncio.Lock:
@@ -261,31 +319,30 @@ class AsyncClient:
             self._dialling = (loop, asyncio.Lock())
         return self._dialling[1]
 
-    async def _dial(self) -> _Protocol:
+    async def _dial(self) -> _Connection:
         async with self._lock():
             loop = asyncio.get_running_loop()
-            protocol = self._protocol
-            if protocol is None or protocol.lost is not None or protocol.loop is not loop:
-                if protocol is not None:
-                    protocol.hang_up()
-                protocol = self._protocol = await self._connect(loop, calls.find_socket(self._path))
+            connection = self._connection
+            if connection is None or connection.lost is not None or connection.loop is not loop:
+                if connection is not None:
+                    connection.hang_up()
+                connection = self._connection = await self._connect(loop, calls.find_socket(self._path))
                 if self._handlers:
-                    self._register(protocol, list(self._handlers))
-            return protocol
+                    self._register(connection, list(self._handlers))
+            return connection
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop, path: str) -> _Protocol:
+    async def _connect(self, loop: asyncio.AbstractEventLoop, path: str) -> _Connection:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             await loop.sock_connect(sock, path)
-            _, protocol = await loop.create_unix_connection(lambda: _Protocol(path, sock, self._deliver), sock=sock)
         except OSError as error:
             sock.close()
             raise calls.unavailable(path, error) from None
-        return protocol
+        return _Connection(path, sock, self._deliver, self._descriptors)
 
-    def _register(self, protocol: _Protocol, routes: list[str]) -> None:
+    def _register(self, connection: _Connection, routes: list[str]) -> None:
         """Have the replies of these routes come to this connection, whoever of this user sent the query."""
-        self._start(protocol, "register", [routes], _nothing)
+        self._start(connection, "register", [routes], _nothing)
 
     def _deliver(self, reply: Reply) -> None:
         """The reply of an unsuspended query has come: its route's handler takes it."""

@@ -15,10 +15,13 @@ from itertools import islice
 from types import TracebackType
 from typing import Any
 
-from hacd import rpc
+from hacd import rpc, shared
 from hacd.client import calls
+from hacd.client.bodies import GREETING, Inbox, plain
 from hacd.errors import ConnectionLost, HacdError, ProtocolError, Refused, from_wire
 from hacd.reply import Reply
+
+_DONTWAIT = int(socket.MSG_DONTWAIT)  # as a flag of an enum it costs more to combine than to use
 
 
 class _Call:
@@ -36,16 +39,18 @@ class _Call:
 class _Connection:
     """A socket that threads share, and the calls that wait on it. `over`: no new call may use it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, descriptors: bool) -> None:
         self.path = path
         self.over = False
+        self._inbox = Inbox() if descriptors else None
+        self._greeting = GREETING if descriptors else b""
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._sock.connect(path)
         except OSError as error:
             self._sock.close()
             raise calls.unavailable(path, error) from None
-        self._decoder = calls.decoder()
+        self._decoder = calls.decoder(self._inbox.hook) if self._inbox else calls.decoder()
         self._input = bytearray(rpc.CHUNK)
         self._view = memoryview(self._input)
         self._calls: dict[int, _Call] = {}
@@ -57,23 +62,34 @@ class _Connection:
 
     def send(self, data: bytes) -> None:
         try:
-            self._sock.sendall(data)
+            self._sock.sendall(self._greeting + data)
+            self._greeting = b""
         except (BrokenPipeError, ConnectionResetError):
             return  # the daemon hung up; reading tells why, or that it went without a word
         except OSError as error:
             raise calls.lost(self.path, error.strerror or "write failed") from None
+
+    def _read(self, flags: int = 0) -> int:
+        if self._inbox is None:
+            return self._sock.recv_into(self._input, 0, flags)
+        return shared.receive(self._sock, self._input, self._inbox.descriptors, flags)
+
+    def _decode(self, size: int, messages: list[Any]) -> None:
+        self._decoder.feed(self._view[:size], messages)
+        if self._inbox is not None:
+            self._inbox.claim(messages)
 
     def receive(self) -> list[Any]:
         """At least one message. Raises ConnectionLost."""
         messages: list[Any] = []
         while not messages:
             try:
-                size = self._sock.recv_into(self._input)
+                size = self._read()
             except OSError as error:
                 raise calls.lost(self.path, error.strerror or "read failed") from None
             if not size:
                 raise calls.lost(self.path, "connection closed")
-            self._decoder.feed(self._view[:size], messages)
+            self._decode(size, messages)
         return messages
 
     def hung_up(self) -> bool:
@@ -83,8 +99,8 @@ class _Connection:
 
     def _drained(self) -> bool:
         try:
-            while size := self._sock.recv_into(self._input, 0, socket.MSG_DONTWAIT):
-                self._decoder.feed(self._view[:size], [])
+            while size := self._read(_DONTWAIT):
+                self._decode(size, [])
         except BlockingIOError:
             return False
         except (OSError, ProtocolError):
@@ -94,6 +110,8 @@ class _Connection:
     def close(self) -> None:
         self._shut()
         self._sock.close()
+        if self._inbox is not None:
+            self._inbox.close()
 
     def _shut(self) -> None:
         self.over = True
@@ -179,11 +197,13 @@ class Client:
 
     It dials when first used, and again after the daemon went away. Raises Unavailable where no
     daemon answers, ConnectionLost for what was in flight when it went, Refused (with `code` and
-    `message`) for what it would not do. May be shared by threads; not over a fork.
+    `message`) for what it would not do. May be shared by threads; not over a fork. With
+    `descriptors`, bodies in shared memory come as descriptors.
     """
 
-    def __init__(self, path: str | None = None) -> None:
+    def __init__(self, path: str | None = None, *, descriptors: bool = True) -> None:
         self._path = path
+        self._descriptors = descriptors
         self._connection: _Connection | None = None
         self._msgids = itertools.count(1)
         self._dialling = threading.Lock()
@@ -213,7 +233,7 @@ class Client:
         the other keys of `$http_req`.
         """
         calls.waits(options)
-        return Reply(self.call("query", [url, calls.options(route, options)]))
+        return Reply(self._call("query", [url, calls.options(route, options)]))
 
     def send(self, url: str, route: str = "", **options: Any) -> str:
         """Send a query without waiting for its end; returns its id (the manual's `http_async_send`)."""
@@ -281,7 +301,7 @@ class Client:
         a slow consumer wait in the daemon: more than `max_client_buffer` bytes of them, and it hangs
         up, so keep `in_flight` times the size of a body below that.
         """
-        connection = _Connection(calls.find_socket(self._path))
+        connection = self._connect()
         try:
             yield from _pipeline(connection, iter(queries), in_flight)
         finally:
@@ -291,6 +311,9 @@ class Client:
 
     def call(self, method: str, params: list[Any]) -> Any:
         """Any method of the wire. Raises Refused, ConnectionLost or Unavailable."""
+        return plain(self._call(method, params))
+
+    def _call(self, method: str, params: list[Any]) -> Any:
         msgid = next(self._msgids) & rpc.MSGID_MAX
         data = calls.request(msgid, method, params)
         while (call := self._dial().call(msgid, data)) is None:
@@ -306,8 +329,11 @@ class Client:
             if connection is None or connection.over or connection.hung_up():
                 if connection is not None and not connection.over:
                     connection.close()
-                connection = self._connection = _Connection(calls.find_socket(self._path))
+                connection = self._connection = self._connect()
             return connection
+
+    def _connect(self) -> _Connection:
+        return _Connection(calls.find_socket(self._path), self._descriptors)
 
 
 def _tail(connection: _Connection, filter_: dict[str, Any]) -> Iterator[dict[str, Any]]:

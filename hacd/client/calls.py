@@ -46,9 +46,9 @@ def lost(path: str, why: str) -> ConnectionLost:
     return ConnectionLost(f"{path}: the daemon went away before this call ended ({why}): its outcome is not known")
 
 
-def decoder() -> rpc.Decoder:
+def decoder(ext_hook: rpc.ExtHook = rpc.no_ext) -> rpc.Decoder:
     """A decoder for what a daemon sends."""
-    return rpc.Decoder(MAX_FRAME, None)
+    return rpc.Decoder(MAX_FRAME, None, ext_hook=ext_hook)
 
 
 def options(route: str, given: dict[str, Any]) -> dict[str, Any]:

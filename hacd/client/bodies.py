@@ -1,0 +1,67 @@
+"""Bodies whose descriptors come over a connection, on their way to the replies that announce them.
+
+The n-th descriptor that comes is that of the n-th announcement. It comes no later than that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import Any
+
+from hacd import rpc
+from hacd.errors import ProtocolError
+from hacd.shared import Body
+
+#: What a client says first: that it takes descriptors. It wants no response.
+GREETING = rpc.notification("hello", [{"descriptors": True}])
+
+
+class _Announced(int):
+    """Stands for a body of so many bytes until its message is whole."""
+
+
+class Inbox:
+    """The descriptors that have come over one connection and were not claimed."""
+
+    def __init__(self) -> None:
+        self.descriptors: deque[int] = deque()
+        self._announced = 0
+
+    def hook(self, code: int, data: bytes) -> Any:
+        """The decoder's ext hook."""
+        if code != rpc.EXT_BODY or len(data) != 8:
+            return rpc.no_ext(code, data)
+        self._announced += 1
+        return _Announced.from_bytes(data, "big")
+
+    def claim(self, messages: list[Any]) -> None:
+        """Put into `messages` the bodies that they announce. Raises ProtocolError."""
+        if self._announced:
+            for message in messages:
+                self._claim(message)
+
+    def _claim(self, message: Any) -> None:
+        result: Any = message[-1] if isinstance(message, list) and message else None
+        reply: Any = result[0] if isinstance(result, list) and result else result  # a notification's, or a response's
+        size = reply.get("rb") if isinstance(reply, dict) else None
+        if isinstance(size, _Announced):
+            if not self.descriptors:
+                raise ProtocolError("a body was announced, and its descriptor did not come")
+            self._announced -= 1
+            reply["rb"] = Body(self.descriptors.popleft(), int(size))
+
+    def close(self) -> None:
+        """No message will claim what is left."""
+        while self.descriptors:
+            os.close(self.descriptors.popleft())
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def plain(result: Any) -> Any:
+    """A result of any method, with bytes for its body."""
+    if isinstance(result, dict) and isinstance(result.get("rb"), Body):
+        result["rb"] = result["rb"].read()
+    return result
