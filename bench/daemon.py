@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +26,13 @@ class Daemon:
 
 
 @contextmanager
-def serving(directory: Path, workers: int) -> Iterator[Daemon]:
-    """Run a daemon with its socket and its log in `directory`."""
+def serving(directory: Path, workers: int, settings: Sequence[str] = ()) -> Iterator[Daemon]:
+    """Run a daemon with its socket and its log in `directory`. `settings`: as for `--set`."""
     path, log = directory / "hacd.sock", directory / "hacd.log"
     command = [sys.executable, "-m", "hacd", "run", "--socket", str(path)]
     command += ["--set", f"workers={workers}", "--set", f"connection_timeout={TIMEOUT}"]
+    for setting in settings:
+        command += ["--set", setting]
     with log.open("w") as stderr, running(command, stderr=stderr) as process:
         for _ in waiting(process, "hacd", log):
             if _ready(path, workers):

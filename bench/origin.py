@@ -23,6 +23,9 @@ from bench.processes import running, waiting
 BODY = "hacd's benchmark asks for this: a page of 53 bytes.."
 BODY_SIZE = 53
 
+#: what is in this directory beside the configuration is served, under this name
+FILES = "files"
+
 #: of sysexits.h: a service is unavailable
 EX_UNAVAILABLE = 69
 
@@ -46,6 +49,7 @@ http {{
         listen 127.0.0.1:{port} backlog=1024;
         default_type text/plain;
         location / {{ return 200 "{body}\\n"; }}
+        location /{files}/ {{ alias {directory}/{files}/; }}
     }}
 }}
 """
@@ -80,7 +84,7 @@ def serving(directory: Path) -> Iterator[Origin]:
     config, log = directory / "nginx.conf", directory / "nginx.log"
     # Workers of root's nginx give up their rights, and with them the directory.
     user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
-    config.write_text(_CONFIG.format(directory=directory, port=port, body=BODY, user=user))
+    config.write_text(_CONFIG.format(directory=directory, port=port, body=BODY, user=user, files=FILES))
     command = [program(), "-p", str(directory), "-c", str(config)]
     with log.open("w") as stderr, running(command, stderr=stderr) as process:
         for _ in waiting(process, "nginx", log):

@@ -24,8 +24,8 @@ def render(rounds: Sequence[Round], plan: Plan, machine: dict[str, str]) -> str:
         contenders = [contender for contender in CONTENDERS if contender.group == group]
         queries = plan.queries_of(contenders[0])
         title = f"{in_flight} in flight, workers {plan.workers}: {queries:,} queries, medians of {plan.rounds} rounds"
-        parts += [title, _aligned(_HEAD, [_row(contender, rounds) for contender in contenders])]
-        parts.append(_aligned(("queries/s, within a round", "ratio", "min – max"), _ratios(contenders, rounds)))
+        parts += [title, aligned(_HEAD, [_row(contender, rounds) for contender in contenders])]
+        parts.append(aligned(("queries/s, within a round", "ratio", "min – max"), _ratios(contenders, rounds)))
     parts.append("CPU: µs per query of each process; sum: without the origin's.")
     return "\n\n".join(parts)
 
@@ -65,7 +65,7 @@ def _ratios(contenders: Sequence[Contender], rounds: Sequence[Round]) -> list[li
     return lines
 
 
-def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table that also reads well as it is: the first column to the left, figures to the right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     rule = [":" + "-" * (widths[0] - 1)] + ["-" * (width - 1) + ":" for width in widths[1:]]
