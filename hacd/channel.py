@@ -199,6 +199,17 @@ class Channel:
         """A body of that many bytes waits, too."""
         if self._unsent is not None:
             self._backlog += size
+            self._judge()
+
+    def _judge(self) -> None:
+        """Have the next flush end a connection on which too much waits."""
+        if self._waiting > self._max_unsent:
+            self._flusher.dirty.append(self)
+
+    @property
+    def _waiting(self) -> int:
+        # Messages with descriptors are small, and one read brings many: bodies that one turn gathered count, too.
+        return self._backlog + self._pieces.behind
 
     def take_descriptor(self) -> int | None:
         """The next of the descriptors that came; whoever takes it closes it."""
@@ -207,9 +218,9 @@ class Channel:
     def flush(self) -> None:
         """Write what was gathered, as far as the peer takes it."""
         if self.closed or self._unsent is not None:
-            if self._backlog > self._max_unsent:
+            if self._waiting > self._max_unsent:
                 self.cut = True
-                self._end(f"does not read: {self._backlog} bytes wait for it, behind what it has begun to read")
+                self._end(f"does not read: {self._waiting} bytes wait for it, behind what it has begun to read")
             return
         if self._bodies:
             self._pieces.add(self._gathered)
@@ -239,6 +250,7 @@ class Channel:
         elif self._unsent is None:
             self._unsent = _IN_PIECES
             self._watch()
+            self._judge()
 
     def _hold_back(self) -> None:
         """Too many descriptors are on their way, to whomever; the socket is writable all the same. Wait a little."""

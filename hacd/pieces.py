@@ -25,6 +25,13 @@ class Pieces:
         self.passing: deque[Shared] = deque()  # whose descriptors go, and not their bytes
         self._pieces: deque[memoryview | _File] = deque()
 
+    @property
+    def behind(self) -> int:
+        """Bytes of the bodies behind the first: that one may be as long as it likes."""
+        sizes = [piece.left for piece in self._pieces if isinstance(piece, _File)]
+        sizes += [body.size for body in self.passing]
+        return sum(sizes[1:])
+
     def __bool__(self) -> bool:
         return bool(self._pieces)
 
