@@ -20,6 +20,7 @@ from bench.measure import Figures, Tally
 from bench.processes import interrupts
 from bench.table import aligned
 from hacd import Client, Reply
+from hacd.settings.table import Hacd
 
 KIB, MIB = 1024, 1024 * 1024
 
@@ -157,7 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.bodies", description="What a body costs by its size.")
     parser.add_argument("--rounds", type=int, default=7, help="(%(default)s)")
     parser.add_argument("--share", type=float, default=1.0, help="of the usual number of queries (%(default)s)")
-    parser.add_argument("--threshold", type=int, default=64 * KIB, help="shm_threshold (%(default)s)")
+    parser.add_argument("--threshold", type=int, default=Hacd().shm_threshold, help="shm_threshold (%(default)s)")
     parser.add_argument("sizes", type=int, nargs="*", default=list(SIZES), help="bytes, multiples of 256")
     interrupts.take()
     try:

@@ -25,7 +25,7 @@ from tests.support.waiting import wait_for
 from tests.support.wire import Taker, Wire
 
 KIB, MIB = 1024, 1024 * 1024
-THRESHOLD = 64 * KIB
+THRESHOLD = 256 * KIB
 SIZES = [0, 1000, THRESHOLD - 1, THRESHOLD, THRESHOLD + 1, 2 * THRESHOLD, MIB + 7, 5 * MIB]
 
 

@@ -156,6 +156,25 @@ class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     drain_timeout: Annotated[
         int, _live("How long a stop waits for what is in flight; the rest ends with an error.", "ms", ge=0, le=DAY)
     ] = 5000
+    shm_threshold: Annotated[
+        int,
+        _live(
+            "Bytes from which on a body is kept in shared memory; shorter ones are quicker without.",
+            "bytes",
+            ge=4096,
+            le=BODY_MAX,
+        ),
+    ] = 256 * KIB
+    shm_size: Annotated[
+        int,
+        _live(
+            "Bytes of shared memory that bodies take in all, until they are sent; each worker has its share. A body "
+            "that finds no room is kept as with sys, and counted in `shm_fallbacks`.",
+            "bytes",
+            ge=MIB,
+            le=1024 * 1024 * MIB,
+        ),
+    ] = 64 * MIB
     log_target: Annotated[
         str,
         _live(
@@ -168,19 +187,6 @@ class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log_format: Annotated[
         Literal["text", "json"], _live("The form of a line, on stderr and in a file: text, or an object of JSON.")
     ] = "text"
-    shm_threshold: Annotated[
-        int, _live("Bytes from which on a body is kept in shared memory.", "bytes", ge=4096, le=BODY_MAX)
-    ] = 64 * KIB
-    shm_size: Annotated[
-        int,
-        _live(
-            "Bytes of shared memory that bodies take in all, until they are sent; each worker has its share. A body "
-            "that finds no room is kept as with sys, and counted in `shm_fallbacks`.",
-            "bytes",
-            ge=MIB,
-            le=1024 * 1024 * MIB,
-        ),
-    ] = 64 * MIB
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _live("The least level that is logged.")] = (
         "info"
     )
