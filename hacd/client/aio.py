@@ -9,9 +9,9 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from hacd import rpc, shared
+from hacd import rpc
 from hacd.client import calls
-from hacd.client.bodies import GREETING, Inbox, plain
+from hacd.client.bodies import GREETING, Receiver, plain
 from hacd.errors import HacdError, Refused, from_wire
 from hacd.reply import Reply
 
@@ -38,10 +38,7 @@ class _Connection:
         self.loop = asyncio.get_running_loop()
         self._sock = sock
         self._on_reply = on_reply
-        self._inbox = Inbox() if descriptors else None
-        self._decoder = calls.decoder(self._inbox.hook) if self._inbox else calls.decoder()
-        self._input = bytearray(rpc.CHUNK)
-        self._view = memoryview(self._input)
+        self._receiver = Receiver(sock, descriptors)
         self._gathered: list[bytes] = []
         self._unsent: memoryview | None = None
         if descriptors:
@@ -87,12 +84,12 @@ class _Connection:
     def _readable(self) -> None:
         try:
             for _ in range(READS):
-                size = self._read()
+                size = self._receiver.read()
                 if not size:
                     self._fail(calls.lost(self.path, "connection closed"))
                     return
                 messages: list[Any] = []
-                self._decode(size, messages)
+                self._receiver.decode(size, messages)
                 for message in messages:
                     self._received(message)
                 if size < rpc.CHUNK or self.lost is not None:
@@ -103,16 +100,6 @@ class _Connection:
             self._fail(calls.lost(self.path, error.strerror or "read failed"))
         except HacdError as error:
             self._fail(error)
-
-    def _read(self) -> int:
-        if self._inbox is None:
-            return self._sock.recv_into(self._input)
-        return shared.receive(self._sock, self._input, self._inbox.descriptors)
-
-    def _decode(self, size: int, messages: list[Any]) -> None:
-        self._decoder.feed(self._view[:size], messages)
-        if self._inbox is not None:
-            self._inbox.claim(messages)
 
     def _received(self, message: Any) -> None:
         if type(message) is list and len(message) == 3 and message[:2] == [rpc.NOTIFICATION, "resume"]:
@@ -143,8 +130,7 @@ class _Connection:
             self.loop.remove_reader(fd)
             self.loop.remove_writer(fd)
         self._sock.close()
-        if self._inbox is not None:
-            self._inbox.close()
+        self._receiver.close()
 
     def hang_up(self) -> None:
         """End the connection, and every call that waits on it."""

@@ -15,9 +15,9 @@ from itertools import islice
 from types import TracebackType
 from typing import Any
 
-from hacd import rpc, shared
+from hacd import rpc
 from hacd.client import calls
-from hacd.client.bodies import GREETING, Inbox, plain
+from hacd.client.bodies import GREETING, Receiver, plain
 from hacd.errors import ConnectionLost, HacdError, ProtocolError, Refused, from_wire
 from hacd.reply import Reply
 
@@ -42,7 +42,6 @@ class _Connection:
     def __init__(self, path: str, descriptors: bool) -> None:
         self.path = path
         self.over = False
-        self._inbox = Inbox() if descriptors else None
         self._greeting = GREETING if descriptors else b""
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -50,9 +49,7 @@ class _Connection:
         except OSError as error:
             self._sock.close()
             raise calls.unavailable(path, error) from None
-        self._decoder = calls.decoder(self._inbox.hook) if self._inbox else calls.decoder()
-        self._input = bytearray(rpc.CHUNK)
-        self._view = memoryview(self._input)
+        self._receiver = Receiver(self._sock, descriptors)
         self._calls: dict[int, _Call] = {}
         self._turn = threading.Condition()
         self._reading = False
@@ -69,27 +66,17 @@ class _Connection:
         except OSError as error:
             raise calls.lost(self.path, error.strerror or "write failed") from None
 
-    def _read(self, flags: int = 0) -> int:
-        if self._inbox is None:
-            return self._sock.recv_into(self._input, 0, flags)
-        return shared.receive(self._sock, self._input, self._inbox.descriptors, flags)
-
-    def _decode(self, size: int, messages: list[Any]) -> None:
-        self._decoder.feed(self._view[:size], messages)
-        if self._inbox is not None:
-            self._inbox.claim(messages)
-
     def receive(self) -> list[Any]:
         """At least one message. Raises ConnectionLost."""
         messages: list[Any] = []
         while not messages:
             try:
-                size = self._read()
+                size = self._receiver.read()
             except OSError as error:
                 raise calls.lost(self.path, error.strerror or "read failed") from None
             if not size:
                 raise calls.lost(self.path, "connection closed")
-            self._decode(size, messages)
+            self._receiver.decode(size, messages)
         return messages
 
     def hung_up(self) -> bool:
@@ -99,8 +86,8 @@ class _Connection:
 
     def _drained(self) -> bool:
         try:
-            while size := self._read(_DONTWAIT):
-                self._decode(size, [])
+            while size := self._receiver.read(_DONTWAIT):
+                self._receiver.decode(size, [])
         except BlockingIOError:
             return False
         except (OSError, ProtocolError):
@@ -110,8 +97,7 @@ class _Connection:
     def close(self) -> None:
         self._shut()
         self._sock.close()
-        if self._inbox is not None:
-            self._inbox.close()
+        self._receiver.close()
 
     def _shut(self) -> None:
         self.over = True
@@ -282,7 +268,7 @@ class Client:
         as they come, until the iterator is closed. Uses a connection of its own. For root and the daemon's
         own user; raises Refused for others.
         """
-        connection = _Connection(calls.find_socket(self._path))
+        connection = self._connect()
         try:
             yield from _tail(connection, {"follow": follow, **filter})
         finally:

@@ -1,4 +1,4 @@
-"""Bodies whose descriptors come over a connection, on their way to the replies that announce them.
+"""What comes over a client's connection: messages, and the bodies whose descriptors come along.
 
 The n-th descriptor that comes is that of the n-th announcement. It comes no later than that.
 """
@@ -6,10 +6,12 @@ The n-th descriptor that comes is that of the n-th announcement. It comes no lat
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from typing import Any
 
-from hacd import rpc
+from hacd import rpc, shared
+from hacd.client import calls
 from hacd.errors import ProtocolError
 from hacd.shared import Body
 
@@ -58,6 +60,34 @@ class Inbox:
 
     def __del__(self) -> None:
         self.close()
+
+
+class Receiver:
+    """Reads one connection. `descriptors`: they are taken, too, once GREETING was sent."""
+
+    def __init__(self, sock: socket.socket, descriptors: bool) -> None:
+        self._sock = sock
+        self._inbox = Inbox() if descriptors else None
+        self._decoder = calls.decoder(self._inbox.hook) if self._inbox else calls.decoder()
+        self._input = bytearray(rpc.CHUNK)
+        self._view = memoryview(self._input)
+
+    def read(self, flags: int = 0) -> int:
+        """Read once; how many bytes, 0 at the end. Raises OSError."""
+        if self._inbox is None:
+            return self._sock.recv_into(self._input, 0, flags)
+        return shared.receive(self._sock, self._input, self._inbox.descriptors, flags)
+
+    def decode(self, size: int, messages: list[Any]) -> None:
+        """Append the messages that what was read has completed. Raises ProtocolError, Refused."""
+        self._decoder.feed(self._view[:size], messages)
+        if self._inbox is not None:
+            self._inbox.claim(messages)
+
+    def close(self) -> None:
+        """Nothing that has come is of use any more."""
+        if self._inbox is not None:
+            self._inbox.close()
 
 
 def plain(result: Any) -> Any:
