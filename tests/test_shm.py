@@ -381,8 +381,9 @@ def test_a_caller_who_sends_descriptors(daemon: Daemon) -> None:
 # -- none is kept
 
 
-def test_nothing_is_kept_after_load(start_daemon: StartDaemon, nginx: Nginx) -> None:
-    daemon = start_daemon()
+@pytest.mark.parametrize("loop", ["pyuv", "uvloop"])
+def test_nothing_is_kept_after_load(start_daemon: StartDaemon, nginx: Nginx, loop: str) -> None:
+    daemon = start_daemon(loop=loop)
     url, body = served(nginx, 3 * THRESHOLD)
     for descriptors in (True, False):
         with Client(daemon.socket, descriptors=descriptors) as client:
