@@ -21,7 +21,9 @@ from hacd.errors import ProtocolError
 from hacd.loop import Loop, Timer
 from hacd.pieces import TURN, Pieces
 from hacd.rpc import Decoder, body_ext, pack
+from hacd.settings import Settings
 from hacd.shared import Shared
+from hacd.worker.bodies import Body, Memory
 from hacd.worker.sockets import _may_be_watched
 from tests.conftest import StartDaemon
 from tests.support.waiting import PATIENCE, wait_for
@@ -189,6 +191,35 @@ def test_a_channel_that_ends_lets_go_of_all(pair: Pair) -> None:
     channel.pass_on(body(b"333", released), b"d")
     channel.splice(b"e", body(b"4444", released), b"f")
     assert sorted(released) == [1, 2, 3, 4]
+
+
+def test_a_body_goes_on_in_own_memory_when_the_system_gives_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory(Settings())
+    incoming = Body(memory, max_body=1_000_000, threshold=4096)
+    parts = [os.urandom(50_000) for _ in range(6)]
+    for part in parts[:3]:
+        assert incoming.add(part) is None
+    assert memory.used > 0
+    monkeypatch.setattr(os, "write", lambda _fd, _data: 1)  # as on a full system: less than was asked for
+    for part in parts[3:]:
+        assert incoming.add(part) is None
+    assert incoming.finish() is None
+    assert incoming.heap == b"".join(parts)
+    assert (memory.used, memory.bodies, memory.fallbacks) == (0, 0, 1)
+    monkeypatch.undo()
+    incoming.drop()
+    assert incoming.add(parts[0]) is None
+    whole = incoming.finish()
+    assert whole is not None
+    assert whole.read() == parts[0]
+    assert (memory.used, memory.bodies) == (50_000, 1)
+    whole.release()
+    memory.give_back(50_000)
+    monkeypatch.setattr(shared, "create", lambda: os.open("/nonexistent", os.O_RDONLY))
+    incoming.drop()
+    assert incoming.add(parts[0]) is None
+    assert incoming.finish() is None
+    assert (memory.used, memory.bodies, memory.fallbacks) == (0, 0, 2)
 
 
 def test_a_body_is_no_descriptor_to_watch() -> None:

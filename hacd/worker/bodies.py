@@ -7,6 +7,7 @@ that it has let go of it. Past this worker's share of `shm_size` a body goes on 
 from __future__ import annotations
 
 import os
+import time
 
 from hacd import log, shared
 from hacd.settings import Settings
@@ -25,6 +26,7 @@ class Memory:
     def __init__(self, settings: Settings) -> None:
         self.used = self.bodies = 0
         self.fallbacks = 0  # bodies that found no room
+        self._next_complaint = 0.0
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
@@ -45,6 +47,13 @@ class Memory:
         """A body of so many bytes is gone, from here and from the front."""
         self.used -= size
         self.bodies -= 1
+
+    def failed(self, error: OSError) -> None:
+        """The system gave none. Log it, once a second: where a descriptor is lacking, every body lacks one."""
+        now = time.monotonic()
+        if now >= self._next_complaint:
+            self._next_complaint = now + 1
+            log.warning("no shared memory for a body: %s", error.strerror)
 
     def reset(self) -> None:
         """The front is gone, and with it what it held."""
@@ -98,7 +107,7 @@ class Body:
             if os.write(self._fd, self.heap) < size:
                 return False
         except OSError as error:
-            log.warning("no shared memory for a body: %s", error.strerror)
+            self._memory.failed(error)
             return False
         self._written += size
         self.heap.clear()
@@ -127,7 +136,7 @@ class Body:
         try:
             shared.seal(self._fd)
         except OSError as error:
-            log.warning("a body cannot be sealed: %s", error.strerror)
+            self._memory.failed(error)
             return False
         return True
 
