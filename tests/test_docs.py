@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,14 @@ def test_every_room_is_in_the_architecture(path: Path) -> None:
     name = str(path.relative_to(ROOT / "hacd"))
     if path.read_text().count("\n") > 8:  # what only says what the folder is for needs no row
         assert f"`{name}`" in (ROOT / "docs" / "architecture.md").read_text()
+
+
+def test_the_tests_that_parity_names_are_there() -> None:
+    named = sorted(set(re.findall(r"(test_\w+\.py)::(test_\w+)", PARITY)))
+    missing = [
+        f"{file}::{name}"
+        for file, name in named
+        if not re.search(rf"^def {name}\(", (ROOT / "tests" / file).read_text(), re.M)
+    ]
+    assert len(named) > 50
+    assert missing == []
