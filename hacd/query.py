@@ -14,7 +14,7 @@ from typing import Any
 
 from hacd.errors import BadRequest, shown
 from hacd.expansion import QueryScope, check_vars, expand
-from hacd.rpc import pack
+from hacd.rpc import pack, unpack
 
 #: ms; a day. What waits longer than that is no query.
 TIMEOUT_MAX = 86_400_000
@@ -356,6 +356,16 @@ def _bad_url(url: Any) -> BadRequest:
 
 def _unknown(name: Any) -> BadRequest:
     return BadRequest(f"option {shown(name)} is unknown; there are: {', '.join(sorted(KEYS))}")
+
+
+#: methods that may be carried out twice with the effect of once (RFC 9110, 9.2.2)
+IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"))
+
+
+def is_idempotent(shape: bytes, has_body: bool) -> bool:
+    """Whether a query of that shape may be sent twice."""
+    method = unpack(shape).get("method") if shape else None
+    return (method or ("POST" if has_body else "GET")) in IDEMPOTENT
 
 
 def redacted(url: str) -> str:

@@ -3,6 +3,7 @@
 # On the line between the supervisor and a child: a datagram each, a byte and what belongs to it.
 READY = b"R"  # the front: every worker has said hello
 STOP = b"S"  # the front: a caller who may asks the daemon to stop
+STUCK = b"W"  # the front: this worker does not answer; its number and its pid
 CONFIG = b"C"  # the front: these settings are in force now; children of later get them
 DRAIN = b"D"  # to a child: finish what you have, take no more, end
 END = b"E"  # to a child: end now
@@ -17,8 +18,10 @@ DATAGRAM = 65536
 HELLO = "hello"
 BYE = "bye"
 LOGGED = "log"  # its value: what the worker logged, for who tails the log
+PONG = "pong"  # its loop turns
 FALLBACK = "fallback"  # so many bodies found no room in shared memory
 
 # From the front to a worker.
 CONFIGURE = "config"  # what is set, and how ids look to callers
+PING = "ping"  # a heartbeat: its loop answers
 FREED = "freed"  # a body of so many bytes is let go of

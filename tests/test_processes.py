@@ -181,7 +181,9 @@ def test_dead_worker_is_replaced_and_its_transactions_resumed(
     origin = hanging(start_origin)
     daemon = start_daemon(workers=1)
     with Wire(daemon.socket) as wire:
-        wire.send(*([0, msgid, "query", [origin.url, {"route": "R", "xdata": msgid}]] for msgid in range(20)))
+        wire.send(
+            *([0, msgid, "query", [origin.url, {"route": "R", "xdata": msgid, "body": b""}]] for msgid in range(20))
+        )
         wait_for("all in flight", lambda: len(origin.heads) == 20)
         victim = daemon.pid("worker 1")
         os.kill(victim, signal.SIGKILL)
@@ -225,7 +227,7 @@ def test_kill_9_of_workers_under_load_loses_nothing(start_daemon: StartDaemon, n
     caller.join(60)
     assert sorted(reply.index for reply in replies if reply.index is not None) == list(range(6000))
     assert {reply.err for reply in replies if not reply.ok} <= {"worker lost"}
-    assert sum(reply.ok for reply in replies) > 5000
+    assert sum(reply.ok for reply in replies) > 5900  # one can be lost with both of its workers
     stats = daemon.wait_idle()
     assert (stats["requests"], stats["replies"]) == (6000, sum(reply.ok for reply in replies))
 

@@ -12,11 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from hacd import log
 from hacd.errors import BUSY, STOPPING, ProtocolError, Refused
 from hacd.front.alarm import Alarm
-from hacd.front.capabilities import Capabilities
-from hacd.front.dispatch import Dispatch
+from hacd.front.fleet import Fleet
 from hacd.front.owner import Owner, Sender
 from hacd.front.registry import Registry
 from hacd.front.routing.router import Router
@@ -26,11 +24,9 @@ from hacd.front.tail import Tail
 from hacd.front.transactions import Transaction, Transactions
 from hacd.front.workers import WorkerLink
 from hacd.loop import Loop, Timer
-from hacd.outcome import ABORTED, RECV_ERROR, TIMED_OUT, Outcome, drop, failure
-from hacd.query import Query, redacted
+from hacd.outcome import ABORTED, TIMED_OUT, Outcome, drop, failure
+from hacd.query import Query
 from hacd.settings import Settings, slots
-from hacd.settings.live import dump
-from hacd.words import BYE, CONFIGURE, FALLBACK, HELLO, LOGGED
 
 if TYPE_CHECKING:
     from hacd.front.control import Control
@@ -56,24 +52,24 @@ class Front:
         self.registry: Registry[Session] = Registry()
         self.router = Router(loop, self)
         self.tail = Tail()
-        self.workers: set[WorkerLink] = set()
+        self.fleet = Fleet(self)
+        self._choose = self.fleet.dispatch.choose
+        self._judge = self.fleet.capabilities.judge
         self.stopping = False
-        self._ending = False
-        self._dispatch: Dispatch[WorkerLink] = Dispatch()
-        self._capabilities = Capabilities()
-        self._parked: dict[Transaction, tuple[str, tuple[Any, ...]]] = {}
+        self.ending = False
         self._unsuspended = 0
         self._alarm: Alarm[Transaction] = Alarm(loop, self._clock_ms, self._due)
         self._overdue: deque[int] = deque()
         self._awake = Timer(loop)
         self._behind: list[Session] = []
-        self.configure(settings)
         # Ids of an earlier front are not ids of this one.
-        self._prefix = os.urandom(3).hex() + "-"
+        self.prefix = os.urandom(3).hex() + "-"
+        self.configure(settings)
         self._now = self._started = time.monotonic_ns()
         self.control: Control
         self.on_stop_asked: Callable[[], None] = _nobody
         self.on_workers_ready: Callable[[], None] = _nobody
+        self.on_worker_stuck: Callable[[int, int], None] = _nobody_heeds
 
     def configure(self, settings: Settings) -> None:
         """These settings are in force from now on; workers are told too."""
@@ -81,12 +77,7 @@ class Front:
         self._timeout = settings.http_async_client.connection_timeout
         self._max_transactions = settings.limits.max_transactions
         self._max_client = settings.limits.max_client_in_flight
-        self._capabilities.configure(settings.http_async_client.authmethod)
-        for link in self.workers:
-            self._configure(link)
-
-    def _configure(self, link: WorkerLink) -> None:
-        link.tell(CONFIGURE, {"settings": dump(self.settings), "prefix": self._prefix})
+        self.fleet.configure(settings)
 
     def _clock_ms(self) -> int:
         return self.read_clock() // MS
@@ -102,14 +93,14 @@ class Front:
 
     def public_id(self, id_: int) -> str:
         """An id as callers see it (`$http_req_id`)."""
-        return self._prefix + hex(id_)[2:]
+        return self.prefix + hex(id_)[2:]
 
     def find(self, public_id: str) -> Transaction | None:
         """The transaction of such an id, if it is in flight."""
-        if not public_id.startswith(self._prefix):
+        if not public_id.startswith(self.prefix):
             return None
         try:
-            id_ = int(public_id[len(self._prefix) :], 16)
+            id_ = int(public_id[len(self.prefix) :], 16)
         except ValueError:
             return None
         return self.transactions.find(id_) if self.public_id(id_) == public_id else None
@@ -124,7 +115,7 @@ class Front:
         """
         url, origin, route, _, xdata, timeout, hdr, body, shape, login = query
         if shape or login:
-            self._capabilities.judge(shape, login is not None)
+            self._judge(shape, login is not None)
         transactions = self.transactions
         if (
             self.stopping
@@ -145,17 +136,18 @@ class Front:
             self._unsuspended += 1
         now_ms = now // MS
         self._alarm.add(transaction, now_ms + timeout + GRACE, now_ms)
-        job = (transaction.id, url, timeout, hdr, body, shape, now, login)
-        worker = self._dispatch.choose(origin)
+        transaction.origin = origin
+        transaction.job = (transaction.id, url, timeout, hdr, body, shape, now, login)
+        worker = self._choose(origin)
         if worker is None:
-            self._parked[transaction] = (origin, job)
+            self.fleet.park(transaction)
         else:
-            worker.carry_out(transaction, job)
+            worker.carry_out(transaction)
         return transaction
 
     def _admit(self, owner: Owner) -> None:
         """Raise Refused where no query can be accepted. What routes have begun goes on while the daemon drains."""
-        if self.stopping and (self._ending or not owner.inside):
+        if self.stopping and (self.ending or not owner.inside):
             raise Refused(STOPPING, "the daemon is stopping and takes no new queries")
         if self.transactions.live >= self._max_transactions:
             raise Refused(BUSY, f"max_transactions ({self._max_transactions}) are in flight")
@@ -179,7 +171,7 @@ class Front:
                 self.statistics.late += 1
                 drop(outcome)
             else:
-                self._word(link, code, outcome)
+                self.fleet.word(link, code, outcome)
 
     def _resume(self, transaction: Transaction, code: int, outcome: Outcome) -> None:
         """The only way out of the hash."""
@@ -192,7 +184,7 @@ class Front:
             worker.transactions.discard(transaction)
             worker.ends.end(code)
         else:
-            self._parked.pop(transaction, None)
+            self.fleet.unpark(transaction)
         transaction.session.resume(transaction, outcome)
         self.transactions.release(transaction)
 
@@ -210,9 +202,10 @@ class Front:
         """End a transaction from this side, and call its transfer off."""
         if transaction.worker is not None:
             transaction.worker.cancel(transaction)
-        self._fail(transaction, code, err)
+        self.fail(transaction, code, err)
 
-    def _fail(self, transaction: Transaction, code: int, err: str) -> None:
+    def fail(self, transaction: Transaction, code: int, err: str) -> None:
+        """End a transaction that no worker has any more."""
         total = (self.read_clock() - transaction.started) // 1000
         self._resume(transaction, code, failure(code, err, transaction.url, total))
 
@@ -244,26 +237,7 @@ class Front:
         if self._overdue or self._behind:
             self._awake.start(_go_on, 0, 0)
 
-    # -- workers come and go
-
-    def join(self, link: WorkerLink) -> None:
-        """A worker has dialled; it gets jobs once it said hello."""
-        self.workers.add(link)
-        link.channel.on_closed = lambda why: self._lost(link, why)
-        link.channel.start()
-
-    def _word(self, link: WorkerLink, name: str, value: Any) -> None:
-        if name == HELLO:
-            self._hello(link, value)
-        elif name == FALLBACK:
-            self.statistics.shm_fallbacks += int(value)
-        elif name == BYE:
-            self._dispatch.remove(link)
-            link.goodbye()
-        elif name == LOGGED and type(value) is list:
-            self.logged(value)
-        else:
-            raise ProtocolError("a word that is none of a worker's")
+    # -- what processes log
 
     def logged(self, events: list[dict[str, Any]]) -> None:
         """What a process of the daemon logged, for who tails the log. Which route a query has, only the front knows."""
@@ -272,34 +246,6 @@ class Front:
             if transaction is not None:
                 event["route"] = transaction.route
             self.tail.add(event)
-
-    def _hello(self, link: WorkerLink, value: Any) -> None:
-        try:
-            link.number, link.pid = int(value["number"]), int(value["pid"])
-            self._capabilities.learn(value["authmethods"], value["http_versions"])
-        except (KeyError, TypeError, ValueError):
-            raise ProtocolError("a hello that does not say who it is") from None
-        self._configure(link)
-        self._dispatch.add(link)
-        log.info("worker %d [%d] is there", link.number, link.pid)
-        parked, self._parked = self._parked, {}
-        for transaction, (origin, job) in parked.items():
-            (self._dispatch.choose(origin) or link).carry_out(transaction, job)
-        if len(self._dispatch.workers) >= self.settings.http_async_client.workers:
-            self.on_workers_ready()
-
-    def _lost(self, link: WorkerLink, why: str) -> None:
-        """A worker died, or was cut off: what it carried out ends with an error."""
-        self.workers.discard(link)
-        self._dispatch.remove(link)
-        held = list(link.transactions)
-        if held or not (self.stopping or link.leaving):
-            log.warning("worker %d [%d] lost (%s) with %d in flight", link.number, link.pid, why, len(held))
-        for transaction in held:
-            log.about(self.public_id(transaction.id), transaction.route).debug(
-                "worker lost: %s", redacted(transaction.url)
-            )
-            self._fail(transaction, RECV_ERROR, "worker lost")
 
     # -- callers come and go
 
@@ -334,22 +280,30 @@ class Front:
 
     def end_all(self) -> None:
         """The time to drain is over: what is in flight ends with an error, and routes send nothing more."""
-        self._ending = True
+        self.ending = True
         for transaction in list(self.transactions):
             self.abort(transaction, ABORTED, "the daemon is stopping")
 
     def figures(self) -> dict[str, Any]:
         """For `stats`."""
         in_flight = self.transactions.live
-        workers = sorted((link.as_map() for link in self.workers if link.number), key=lambda row: int(row["worker"]))
+        links = sorted((link for link in self.fleet.links if link.number), key=lambda link: link.number)
         figures: dict[str, Any] = self.statistics.as_map()
         figures |= {"in_flight": in_flight, "suspended": in_flight - self._unsuspended, "clients": len(self.sessions)}
         figures["in_routes"] = len(self.router.live)
-        return figures | {"workers": workers, "uptime_ms": self.uptime(), "stopping": self.stopping}
+        return figures | {
+            "workers": [link.as_map() for link in links],
+            "uptime_ms": self.uptime(),
+            "stopping": self.stopping,
+        }
 
 
 def _nobody() -> None:
     """Who is told of something before anybody asked to be."""
+
+
+def _nobody_heeds(_number: int, _pid: int) -> None:
+    """The same, of a worker."""
 
 
 def _go_on(_timer: Any) -> None:

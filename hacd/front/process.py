@@ -11,6 +11,7 @@ from hacd import log, process, rpc, words
 from hacd.channel import Channel, Flusher
 from hacd.errors import BUSY, Refused
 from hacd.front.control import Control
+from hacd.front.fleet import BEAT
 from hacd.front.front import Front
 from hacd.front.listener import Listener
 from hacd.front.owner import Peer
@@ -53,6 +54,9 @@ class FrontProcess:
         self._child = process.Child(self._loop, line, on_word)
         self.front.on_stop_asked = lambda: self._child.say(words.STOP)
         self.front.on_workers_ready = lambda: self._child.say(words.READY)
+        self.front.on_worker_stuck = lambda number, pid: self._child.say(words.STUCK, rpc.pack((number, pid)))
+        self._beats = Timer(self._loop)
+        self._beats.start(lambda _timer: self.front.fleet.beat(), BEAT / 1000, BEAT / 1000)
         self._public = Listener(self._loop, public, self._caller)
         self._internal = Listener(self._loop, internal, self._worker)
         self._deadline = Timer(self._loop)
@@ -94,7 +98,9 @@ class FrontProcess:
             return
         front = self.front
         shm = front.settings.http_async_client.memory_manager == "shm"
-        front.join(WorkerLink(self._loop, self._flusher, sock, MAX_MESSAGE, front.outcomes, front.statistics, shm))
+        front.fleet.join(
+            WorkerLink(self._loop, self._flusher, sock, MAX_MESSAGE, front.outcomes, front.statistics, shm)
+        )
 
     # -- the end
 

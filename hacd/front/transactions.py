@@ -23,10 +23,13 @@ class Transaction:
     """One suspended transaction. Between two transactions a slot's record keeps only its `id`."""
 
     __slots__ = (
+        "attempts",
         "bucket",
         "id",
+        "job",
         "live",
         "msgid",
+        "origin",
         "route",
         "session",
         "started",
@@ -41,6 +44,9 @@ class Transaction:
         self.live = False
         self.session: Any = None  # the caller's connection
         self.worker: Any = None  # who carries it out; None: waits for one
+        self.job: tuple[Any, ...] = ()  # as a worker gets it; kept for the case that one is lost
+        self.origin = ""
+        self.attempts = 0  # workers that it was given to
         self.xdata = b""  # packed
         self.url = self.route = ""
         self.msgid: int | None = None  # of the caller's request; None: it is not suspended
@@ -97,6 +103,8 @@ class Transactions:
             return
         # Let go of what the record would keep alive until its next transaction.
         transaction.session = transaction.worker = None
+        transaction.job = ()
+        transaction.attempts = 0
         transaction.xdata = b""
         transaction.url = ""
         transaction.id += 1 << SLOT_BITS

@@ -45,6 +45,7 @@ class WorkerLink:
         self.number = 0
         self.leaving = False  # it finishes what it has, and ends
         self.pid = 0
+        self.unanswered = 0  # heartbeats
         self.transactions: set[Transaction] = set()
         self.ends = Ends()
         self._on_outcomes = on_outcomes
@@ -58,12 +59,13 @@ class WorkerLink:
         """Transfers that it carries out."""
         return len(self.transactions)
 
-    def carry_out(self, transaction: Transaction, job: tuple[Any, ...]) -> None:
-        """Hand over a job; its outcome comes by `on_outcomes`."""
+    def carry_out(self, transaction: Transaction) -> None:
+        """Hand over its job; the outcome comes by `on_outcomes`."""
         transaction.worker = self
+        transaction.attempts += 1
         self.transactions.add(transaction)
         self.ends.requests += 1
-        self.channel.send(pack(job))
+        self.channel.send(pack(transaction.job))
 
     def cancel(self, transaction: Transaction) -> None:
         """The outcome of that job is of no use any more."""

@@ -153,6 +153,15 @@ class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             le=DAY,
         ),
     ] = 60_000
+    worker_timeout: Annotated[
+        int,
+        _live(
+            "How long a worker may not answer the front's heartbeats, one a second; then it is killed and replaced.",
+            "ms",
+            ge=1000,
+            le=DAY,
+        ),
+    ] = 10_000
     drain_timeout: Annotated[
         int, _live("How long a stop waits for what is in flight; the rest ends with an error.", "ms", ge=0, le=DAY)
     ] = 5000

@@ -23,7 +23,7 @@ from hacd.settings import Settings, Source, slots
 from hacd.settings.live import restore
 from hacd.supervisor import sockets
 from hacd.supervisor.children import Child, State
-from hacd.words import CONFIG, DATAGRAM, DRAIN, END, LOG, READY, RELOAD, REOPEN, STOP
+from hacd.words import CONFIG, DATAGRAM, DRAIN, END, LOG, READY, RELOAD, REOPEN, STOP, STUCK
 
 #: seconds that a worker gets to end, and a front beyond its drain, before SIGKILL
 GRACE = 3.0
@@ -130,6 +130,8 @@ class Supervisor:
         elif word == CONFIG:
             self._settings = restore(said[1:])
             log.reconfigure(self._settings.hacd)
+        elif word == STUCK:
+            self._kill_stuck(*rpc.unpack(said[1:]))
         elif word == RELOAD:
             self._reload_wanted = False
 
@@ -137,6 +139,13 @@ class Supervisor:
         if not self._ready_said:
             self._ready_said = True
             log.info("ready")
+
+    def _kill_stuck(self, number: int, pid: int) -> None:
+        """A worker does not answer the front. Its successor does."""
+        for child in self.workers:
+            if (child.number, child.pid) == (number, pid):
+                log.error("%s [%d] does not answer: killed", child.name, pid)
+                os.kill(pid, signal.SIGKILL)
 
     def _hang_up(self, child: Child) -> None:
         line = self._lines.pop(child, None)

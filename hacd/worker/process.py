@@ -21,7 +21,7 @@ from hacd.rpc import Decoder, pack
 from hacd.settings import Settings
 from hacd.settings.live import restore
 from hacd.settings.table import FRAME_MAX
-from hacd.words import BYE, CONFIGURE, DRAIN, END, FALLBACK, FREED, HELLO, LOGGED, REOPEN
+from hacd.words import BYE, CONFIGURE, DRAIN, END, FALLBACK, FREED, HELLO, LOGGED, PING, PONG, REOPEN
 from hacd.worker.engine import Engine
 from hacd.worker.logins import HTTP_VERSIONS, METHODS
 
@@ -74,10 +74,14 @@ class WorkerProcess:
         if self._dismissed and not self._engine.in_flight and self._sent():
             self._loop.stop()
 
+    def _say(self, word: str, value: Any = None) -> None:
+        """Tell the front a word of this worker's own."""
+        if self._channel is not None:
+            self._channel.send(pack((0, word, value)))
+
     def _tell_fallbacks(self) -> None:
         fallbacks = self._engine.memory.fallbacks
-        if self._channel is not None:
-            self._channel.send(pack((0, FALLBACK, fallbacks - self._fallbacks)))
+        self._say(FALLBACK, fallbacks - self._fallbacks)
         self._fallbacks = fallbacks
 
     def _sent(self) -> bool:
@@ -95,7 +99,7 @@ class WorkerProcess:
         if self._channel is None:
             self._loop.stop()
         else:
-            self._channel.send(pack((0, BYE, None)))
+            self._say(BYE)
 
     def _dial(self, _timer: Any) -> None:
         self._engine.settle()
@@ -131,6 +135,8 @@ class WorkerProcess:
         """What the front says that is about no job: `[0, word, value]`, or `[0]`, goodbye."""
         if len(message) == 1:
             self._dismissed = True
+        elif message[1] == PING.encode():
+            self._say(PONG)
         elif message[1] == FREED.encode():
             self._engine.memory.give_back(message[2])
         elif message[1] == CONFIGURE.encode():

@@ -1,0 +1,158 @@
+"""The workers that are there: who carries a query out, and who does when a worker is lost.
+
+Law: a query that was handed to a worker that is lost goes to another only where that can do no harm:
+its method is idempotent, it has had fewer than ATTEMPTS, and it has time left. Everything else ends
+with the error `worker lost`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hacd import log
+from hacd.errors import ProtocolError
+from hacd.front.capabilities import Capabilities
+from hacd.front.dispatch import Dispatch
+from hacd.front.transactions import Transaction
+from hacd.front.workers import WorkerLink
+from hacd.outcome import RECV_ERROR
+from hacd.query import is_idempotent, redacted
+from hacd.settings import Settings
+from hacd.settings.live import dump
+from hacd.words import BYE, CONFIGURE, FALLBACK, HELLO, LOGGED, PING, PONG
+
+if TYPE_CHECKING:
+    from hacd.front.front import Front
+
+#: workers that one query is given to. The one that it kills is one, and its neighbours there are not to blame.
+ATTEMPTS = 2
+
+#: ms between two heartbeats
+BEAT = 1000
+
+
+class Fleet:
+    """The workers, and the queries that wait for one."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self.links: set[WorkerLink] = set()
+        self.dispatch: Dispatch[WorkerLink] = Dispatch()
+        self.capabilities = Capabilities()
+        self._parked: dict[Transaction, None] = {}  # in the order of their arrival
+
+    def configure(self, settings: Settings) -> None:
+        """These settings are in force: workers take them for the transfers that they begin from now on."""
+        self.capabilities.configure(settings.http_async_client.authmethod)
+        for link in self.links:
+            self._configure(link)
+
+    def _configure(self, link: WorkerLink) -> None:
+        link.tell(CONFIGURE, {"settings": dump(self._front.settings), "prefix": self._front.prefix})
+
+    # -- queries that no worker has
+
+    def park(self, transaction: Transaction) -> None:
+        """Nobody is there to carry it out: it waits, up to its deadline."""
+        self._parked[transaction] = None
+
+    def unpark(self, transaction: Transaction) -> None:
+        """It has ended while it waited."""
+        self._parked.pop(transaction, None)
+
+    def _hand_out(self) -> None:
+        parked, self._parked = self._parked, {}
+        for transaction in parked:
+            self._give(transaction)
+
+    def _give(self, transaction: Transaction) -> None:
+        link = self.dispatch.choose(transaction.origin)
+        if link is None:
+            self.park(transaction)
+        else:
+            link.carry_out(transaction)
+
+    # -- workers come
+
+    def join(self, link: WorkerLink) -> None:
+        """A worker has dialled; it gets jobs once it said hello."""
+        self.links.add(link)
+        link.channel.on_closed = lambda why: self._lost(link, why)
+        link.channel.start()
+
+    def word(self, link: WorkerLink, name: str, value: Any) -> None:
+        """What a worker says that is no outcome. Raises ProtocolError for what it cannot say."""
+        if name == PONG:
+            link.unanswered = 0
+        elif name == HELLO:
+            self._hello(link, value)
+        elif name == FALLBACK:
+            self._front.statistics.shm_fallbacks += int(value)
+        elif name == BYE:
+            self.dispatch.remove(link)
+            link.goodbye()
+        elif name == LOGGED and type(value) is list:
+            self._front.logged(value)
+        else:
+            raise ProtocolError("a word that is none of a worker's")
+
+    def _hello(self, link: WorkerLink, value: Any) -> None:
+        try:
+            link.number, link.pid = int(value["number"]), int(value["pid"])
+            self.capabilities.learn(value["authmethods"], value["http_versions"])
+        except (KeyError, TypeError, ValueError):
+            raise ProtocolError("a hello that does not say who it is") from None
+        self._configure(link)
+        self.dispatch.add(link)
+        log.info("worker %d [%d] is there", link.number, link.pid)
+        self._hand_out()
+        if len(self.dispatch.workers) >= self._front.settings.http_async_client.workers:
+            self._front.on_workers_ready()
+
+    # -- workers go
+
+    def beat(self) -> None:
+        """Once each BEAT: ask every worker for an answer of its loop's, and tell of those that have given none.
+
+        Beats are counted and not ms: a front that was held up itself has heard nobody, and nobody is to blame.
+        """
+        most = self._front.settings.hacd.worker_timeout // BEAT
+        for link in self.links:
+            if not link.number:
+                continue
+            if link.unanswered == most:
+                log.error("worker %d [%d] has not answered for %d ms", link.number, link.pid, most * BEAT)
+                self.dispatch.remove(link)
+                self._front.on_worker_stuck(link.number, link.pid)
+            link.unanswered += 1
+            link.tell(PING, None)
+
+    def _lost(self, link: WorkerLink, why: str) -> None:
+        """A worker died, or was cut off. What it carried out goes to another, or ends with an error."""
+        self.links.discard(link)
+        self.dispatch.remove(link)
+        held = sorted(link.transactions, key=_age)
+        if held or not (self._front.stopping or link.leaving):
+            log.warning("worker %d [%d] lost (%s) with %d in flight", link.number, link.pid, why, len(held))
+        for transaction in held:
+            if self._may_go_on(transaction):
+                self._front.statistics.retried += 1
+                link.transactions.discard(transaction)
+                transaction.worker = None
+                self._give(transaction)
+            else:
+                self._end(transaction)
+
+    def _may_go_on(self, transaction: Transaction) -> bool:
+        if transaction.attempts >= ATTEMPTS or self._front.ending:
+            return False
+        return is_idempotent(transaction.job[5], transaction.job[4] is not None)
+
+    def _end(self, transaction: Transaction) -> None:
+        about = log.about(self._front.public_id(transaction.id), transaction.route)
+        about.debug("worker lost: %s", redacted(transaction.url))
+        self._front.fail(transaction, RECV_ERROR, "worker lost")
+
+
+def _age(transaction: Transaction) -> int:
+    return transaction.started

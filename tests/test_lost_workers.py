@@ -1,0 +1,125 @@
+"""Queries whose worker is lost: which are sent again, and how workers are lost that do not die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+
+import pytest
+
+from hacd.front.fleet import ATTEMPTS
+from hacd.query import is_idempotent, parse
+from tests.conftest import StartDaemon, StartOrigin
+from tests.support.origins import Nginx, answer
+from tests.support.waiting import wait_for
+from tests.support.wire import Wire
+
+
+@pytest.mark.parametrize(
+    ("options", "may"),
+    [
+        ({}, True),
+        ({"body": b""}, False),
+        ({"method": "GET", "body": b"x"}, True),
+        *(({"method": method}, True) for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE")),
+        *(({"method": method}, False) for method in ("POST", "PATCH", "LOCK", "get")),
+        ({"authmethod": 1}, True),
+    ],
+)
+def test_what_may_be_sent_twice(options: dict[str, object], may: bool) -> None:
+    query = parse(["http://x/", dict(options)])
+    assert is_idempotent(query[8], query[7] is not None) is may
+
+
+def test_idempotent_queries_are_sent_again(start_daemon: StartDaemon, start_origin: StartOrigin) -> None:
+    origin = start_origin(lambda sock, head: answer(sock, head) if origin.release.wait(20) else None)
+    daemon = start_daemon(workers=2)
+    with Wire(daemon.socket) as wire:
+        wire.send(*([0, n, "query", [origin.url, {"timeout": 20_000, "xdata": n}]] for n in range(10)))
+        wire.send(*([0, n, "query", [origin.url, {"timeout": 20_000, "method": "POST"}]] for n in range(10, 15)))
+        wait_for("all of them", lambda: len(origin.heads) == 15)
+        # The origin's home has them all.
+        (busy,) = [row["pid"] for row in daemon.stats()["workers"] if row["in_flight"]]
+        os.kill(busy, signal.SIGKILL)
+        lost = [wire.receive() for _ in range(5)]
+        assert sorted(message[1] for message in lost) == list(range(10, 15))
+        assert {message[3]["err"] for message in lost} == {"worker lost"}
+        origin.release.set()
+        replies = [wire.receive()[3] for _ in range(10)]
+    assert {reply["ok"] for reply in replies} == {1}
+    assert sorted(reply["xdata"] for reply in replies) == list(range(10))
+    stats = daemon.wait_idle()
+    assert (stats["requests"], stats["replies"], stats["errors"], stats["retried"]) == (15, 10, 5, 10)
+
+
+def test_the_only_worker(start_daemon: StartDaemon, start_origin: StartOrigin) -> None:
+    """What it had waits for its successor."""
+    origin = start_origin(lambda sock, head: answer(sock, head) if origin.release.wait(20) else None)
+    daemon = start_daemon(workers=1)
+    with Wire(daemon.socket) as wire:
+        wire.send([0, 1, "query", [origin.url, {"timeout": 20_000}]])
+        wait_for("the query", lambda: origin.heads)
+        os.kill(daemon.pid("worker 1"), signal.SIGKILL)
+        wait_for("it to come again", lambda: len(origin.heads) == 2)
+        origin.release.set()
+        assert wire.receive()[3]["ok"] == 1
+
+
+def test_a_query_that_kills_its_workers(start_daemon: StartDaemon, start_origin: StartOrigin, nginx: Nginx) -> None:
+    daemon = start_daemon(workers=1)
+
+    def script(_sock: socket.socket, _head: bytes) -> None:
+        os.kill(daemon.pid("worker 1"), signal.SIGKILL)
+
+    origin = start_origin(script)
+    with daemon.client() as client:
+        reply = client.query(origin.url, timeout=20_000)
+        assert (reply.ok, reply.code, reply.err) == (0, 56, "worker lost")
+        assert len(origin.heads) == ATTEMPTS
+        assert client.query(nginx.url, timeout=20_000).ok == 1
+
+
+def test_the_deadline_holds_over_attempts(start_daemon: StartDaemon, start_origin: StartOrigin) -> None:
+    origin = start_origin(lambda _sock, _head: None)
+    daemon = start_daemon(workers=1)
+    with Wire(daemon.socket) as wire:
+        wire.send([0, 1, "query", [origin.url, {"timeout": 1000}]])
+        wait_for("the query", lambda: origin.heads)
+        os.kill(daemon.pid("worker 1"), signal.SIGKILL)
+        reply = wire.receive()[3]
+    assert reply["code"] == 28
+    assert reply["time"]["total"] + reply["time"]["queue"] < 5_000_000
+
+
+def test_a_worker_that_is_stopped_is_replaced(
+    start_daemon: StartDaemon, start_origin: StartOrigin, nginx: Nginx
+) -> None:
+    origin = start_origin(lambda sock, head: answer(sock, head) if origin.release.wait(20) else None)
+    daemon = start_daemon(workers=1, worker_timeout=1000)
+    daemon.tolerate.add(" ERROR ")
+    victim = daemon.pid("worker 1")
+    with Wire(daemon.socket) as wire:
+        wire.send([0, 1, "query", [origin.url, {"timeout": 20_000}]])
+        wait_for("the query", lambda: origin.heads)
+        os.kill(victim, signal.SIGSTOP)
+        wait_for("its successor", lambda: daemon.pid("worker 1") != victim)
+        origin.release.set()
+        assert wire.receive()[3]["ok"] == 1
+    assert f"worker 1 [{victim}] has not answered for 1000 ms" in daemon.log
+    with daemon.client() as client:
+        assert client.query(nginx.url).ok == 1
+
+
+def test_a_front_that_was_stopped_blames_nobody(start_daemon: StartDaemon, nginx: Nginx) -> None:
+    daemon = start_daemon(workers=1, worker_timeout=1000)
+    worker, front = daemon.pid("worker 1"), daemon.pid("front")
+    os.kill(front, signal.SIGSTOP)
+    with pytest.raises(AssertionError, match="in vain"):
+        wait_for("nothing", lambda: False, patience=3)
+    os.kill(front, signal.SIGCONT)
+    with daemon.client() as client:
+        assert client.query(nginx.url).ok == 1
+        beats = client.stats()["uptime_ms"]
+        wait_for("two more beats", lambda: client.stats()["uptime_ms"] > beats + 2500)
+    assert daemon.pid("worker 1") == worker
