@@ -8,7 +8,6 @@ as sent to the supervisor alone.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import signal
 import socket
@@ -27,19 +26,6 @@ OnWord = Callable[[bytes], None]
 #: Objects made between two runs of the cyclic collector. A query makes no cycle; at the
 #: default of 700 the collector would run every few wake-ups and find nothing.
 GC_THRESHOLD = 100_000
-
-
-#: bytes from which on memory is mapped, and so goes back to the system when it is let go. By itself glibc raises
-#: this to the largest size that it has seen; freed bodies then lie between what still lives, and stay.
-MAPPED = 256 * 1024
-M_MMAP_THRESHOLD = -3
-
-
-def give_memory_back() -> None:
-    """Have large memory go back to the system. Where the C library is not glibc, it does as it does."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, MAPPED)
 
 
 def title(name: str) -> None:
@@ -64,7 +50,6 @@ class Child:
         line.setblocking(False)
         self._poll = Poll(loop, line.fileno())
         self._poll.start(READABLE, self._heard)
-        give_memory_back()
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 20)

@@ -21,6 +21,7 @@ from hacd.loop import Loop, Timer
 from hacd.settings import Settings, Source
 from hacd.settings.live import dump
 from hacd.settings.table import BODY_MAX
+from hacd.trim import Trim
 
 #: bytes of a message of a worker's: an outcome has header block, URL and error text beside its body,
 #: whatever `max_body` is set to
@@ -56,7 +57,8 @@ class FrontProcess:
         self.front.on_workers_ready = lambda: self._child.say(words.READY)
         self.front.on_worker_stuck = lambda number, pid: self._child.say(words.STUCK, rpc.pack((number, pid)))
         self._beats = Timer(self._loop)
-        self._beats.start(lambda _timer: self.front.fleet.beat(), BEAT / 1000, BEAT / 1000)
+        self._beats.start(self._beat, BEAT / 1000, BEAT / 1000)
+        self._trim = Trim()
         self._public = Listener(self._loop, public, self._caller)
         self._internal = Listener(self._loop, internal, self._worker)
         self._deadline = Timer(self._loop)
@@ -67,6 +69,11 @@ class FrontProcess:
         """Serve until stopped."""
         self._control.start()
         self._loop.run()
+
+    def _beat(self, _timer: Any) -> None:
+        """Once a second."""
+        self.front.fleet.beat()
+        self._trim.look()
 
     def _reload(self, _: bytes) -> None:
         """The supervisor got SIGHUP. What is wrong is in the log."""

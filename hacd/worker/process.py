@@ -21,6 +21,7 @@ from hacd.rpc import Decoder, pack
 from hacd.settings import Settings
 from hacd.settings.live import restore
 from hacd.settings.table import FRAME_MAX
+from hacd.trim import Trim
 from hacd.words import BYE, CONFIGURE, DRAIN, END, FALLBACK, FREED, HELLO, LOGGED, PING, PONG, REOPEN
 from hacd.worker.engine import Engine
 from hacd.worker.logins import HTTP_VERSIONS, METHODS
@@ -53,6 +54,7 @@ class WorkerProcess:
         self._channel: Channel | None = None
         self._relay = Relay(self._pass_on)
         log.pass_to(self._relay.take)
+        self._trim = Trim()
         self._leaving = False
         self._dismissed = False
         self._fallbacks = 0  # that the front knows of
@@ -137,6 +139,7 @@ class WorkerProcess:
             self._dismissed = True
         elif message[1] == PING.encode():
             self._say(PONG)
+            self._trim.look()
         elif message[1] == FREED.encode():
             self._engine.memory.give_back(message[2])
         elif message[1] == CONFIGURE.encode():
