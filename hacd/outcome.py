@@ -19,6 +19,7 @@ TIMED_OUT = 28
 ABORTED = 42
 RECV_ERROR = 56
 TOO_LARGE = 63
+HEAD_TOO_LARGE = 100
 
 #: names of the time map, µs, in curl's order; hacd's own `queue` comes last
 TIMES = ("total", "lookup", "connect", "appconnect", "pretransfer", "starttransfer", "redirect", "queue")

@@ -124,6 +124,22 @@ def test_endless_headers_end(start_daemon: StartDaemon, start_origin: StartOrigi
         assert "header" in (reply.err or "")
 
 
+def test_max_header(start_daemon: StartDaemon, start_origin: StartOrigin) -> None:
+    def script(sock: socket.socket, head: bytes) -> None:
+        size = int(head.split(b" ")[1][1:])
+        begin, end = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: ", b"\r\n\r\n"
+        sock.sendall(begin + b"x" * (size - len(begin) - len(end)) + end + b"ok")
+
+    origin = start_origin(script)
+    with start_daemon(max_header=1000).client() as client:
+        reply = client.query(f"{origin.url}/1000")
+        assert (reply.ok, len(reply.head)) == (1, 1000)
+        reply = client.query(f"{origin.url}/1001")
+        assert (reply.ok, reply.code, reply.head, reply.rb) == (0, 100, b"", b"")
+        assert reply.err == "header longer than max_header (1000 bytes)"
+        assert client.query(f"{origin.url}/1000").ok == 1
+
+
 def test_drain_timeout(start_daemon: StartDaemon, start_origin: StartOrigin) -> None:
     """What does not end in time ends with an error, and not with silence."""
     origin = start_origin(lambda _sock, _head: None)

@@ -13,6 +13,7 @@ from hacd import log
 from hacd.errors import ProtocolError
 from hacd.front.capabilities import Capabilities
 from hacd.front.dispatch import Dispatch
+from hacd.front.gate import Gate
 from hacd.front.transactions import Transaction
 from hacd.front.workers import WorkerLink
 from hacd.outcome import RECV_ERROR
@@ -39,6 +40,7 @@ class Fleet:
         self.links: set[WorkerLink] = set()
         self.dispatch: Dispatch[WorkerLink] = Dispatch()
         self.capabilities = Capabilities()
+        self.gate: Gate[Transaction] = Gate()
         self._parked: dict[Transaction, None] = {}  # in the order of their arrival
 
     def configure(self, settings: Settings) -> None:
@@ -46,6 +48,8 @@ class Fleet:
         self.capabilities.configure(settings.http_async_client.authmethod)
         for link in self.links:
             self._configure(link)
+        for transaction in self.gate.open(settings.limits.max_host_connections):
+            self._give(transaction)
 
     def _configure(self, link: WorkerLink) -> None:
         link.tell(CONFIGURE, {"settings": dump(self._front.settings), "prefix": self._front.prefix})
@@ -59,6 +63,13 @@ class Fleet:
     def unpark(self, transaction: Transaction) -> None:
         """It has ended while it waited."""
         self._parked.pop(transaction, None)
+        self.gate.forget(transaction)
+
+    def leave(self, transaction: Transaction) -> None:
+        """It has ended, and makes room for the next to its origin."""
+        following = self.gate.leave(transaction)
+        if following is not None:
+            self._give(following)
 
     def _hand_out(self) -> None:
         parked, self._parked = self._parked, {}

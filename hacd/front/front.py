@@ -54,6 +54,7 @@ class Front:
         self.tail = Tail()
         self.fleet = Fleet(self)
         self._choose = self.fleet.dispatch.choose
+        self._gate = self.fleet.gate
         self._judge = self.fleet.capabilities.judge
         self.stopping = False
         self.ending = False
@@ -138,6 +139,8 @@ class Front:
         self._alarm.add(transaction, now_ms + timeout + GRACE, now_ms)
         transaction.origin = origin
         transaction.job = (transaction.id, url, timeout, hdr, body, shape, now, login)
+        if self._gate.limit and not self._gate.enter(transaction):
+            return transaction
         worker = self._choose(origin)
         if worker is None:
             self.fleet.park(transaction)
@@ -185,6 +188,8 @@ class Front:
             worker.ends.end(code)
         else:
             self.fleet.unpark(transaction)
+        if transaction.counted:
+            self.fleet.leave(transaction)
         transaction.session.resume(transaction, outcome)
         self.transactions.release(transaction)
 
@@ -290,6 +295,7 @@ class Front:
         links = sorted((link for link in self.fleet.links if link.number), key=lambda link: link.number)
         figures: dict[str, Any] = self.statistics.as_map()
         figures |= {"in_flight": in_flight, "suspended": in_flight - self._unsuspended, "clients": len(self.sessions)}
+        figures["waiting"] = self._gate.waiting
         figures["in_routes"] = len(self.router.live)
         return figures | {
             "workers": [link.as_map() for link in links],

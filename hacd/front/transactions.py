@@ -25,6 +25,7 @@ class Transaction:
     __slots__ = (
         "attempts",
         "bucket",
+        "counted",
         "id",
         "job",
         "live",
@@ -46,6 +47,7 @@ class Transaction:
         self.worker: Any = None  # who carries it out; None: waits for one
         self.job: tuple[Any, ...] = ()  # as a worker gets it; kept for the case that one is lost
         self.origin = ""
+        self.counted = False  # by the gate of its origin
         self.attempts = 0  # workers that it was given to
         self.xdata = b""  # packed
         self.url = self.route = ""

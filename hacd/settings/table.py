@@ -225,6 +225,26 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             le=1024 * MIB,
         ),
     ] = 64 * MIB
+    max_host_connections: Annotated[
+        int,
+        _live(
+            "Queries on their way to one origin (scheme, host and port) at once; with HTTP/1 each has its connection. "
+            "What is more waits, within its timeout, which is told as `queue`. 0: no bound.",
+            "count",
+            ge=0,
+            le=1_000_000,
+        ),
+    ] = 0
+    max_header: Annotated[
+        int,
+        _live(
+            "Bytes of a reply's header blocks, with those of redirects and interim replies; more ends with code 100. "
+            "libcurl has a bound of its own at 300 KiB.",
+            "bytes",
+            ge=256,
+            le=300 * KIB,
+        ),
+    ] = 128 * KIB
     max_frame: Annotated[
         int,
         _live(

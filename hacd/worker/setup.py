@@ -62,6 +62,7 @@ class SetUp:
 
     def __init__(self, settings: Settings) -> None:
         self.max_body = settings.limits.max_body
+        self.max_header = settings.limits.max_header
         self._ca_bundle = ca_bundle()
         parameters = settings.http_async_client
         uses_shm = parameters.memory_manager == "shm"

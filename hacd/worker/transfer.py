@@ -13,7 +13,7 @@ from typing import Any
 
 import pycurl
 
-from hacd.outcome import TOO_LARGE, URL_MALFORMED, WRITE_ERROR, Outcome, begin, compose, failure, hold
+from hacd.outcome import HEAD_TOO_LARGE, TOO_LARGE, URL_MALFORMED, WRITE_ERROR, Outcome, begin, compose, failure, hold
 from hacd.worker.bodies import Body, Memory
 from hacd.worker.logins import log_in
 from hacd.worker.setup import SetUp, Shape
@@ -40,7 +40,7 @@ class Transfer:
     """One easy handle and what it gathers. `id` is that of the query it carries out."""
 
     __slots__ = (
-        *("_authmethod", "_body", "_hdr", "_head", "_max_body", "_sent_body", "_timeout"),
+        *("_authmethod", "_body", "_hdr", "_head", "_max_body", "_max_header", "_sent_body", "_timeout"),
         *("curl", "id", "logs_in", "queued", "set_up", "shape", "url"),
     )
 
@@ -62,6 +62,7 @@ class Transfer:
         self._body = Body(memory, set_up.max_body, set_up.shm_threshold)
         self._sent_body = 0
         self._max_body = set_up.max_body
+        self._max_header = set_up.max_header
         self._timeout = 0
         self._hdr = False
         self.logs_in = False  # then it serves no other query
@@ -115,7 +116,11 @@ class Transfer:
     def outcome(self, code: int, err: str | None) -> tuple[int, Outcome]:
         """Code and outcome of the transfer, which has ended with that code of curl's."""
         head = b"".join(self._head)
-        if head.find(b"\nHTTP/", 0, -1) >= 0:
+        if len(head) > self._max_header:
+            head = b""
+            self._body.drop()
+            code, err = (code, err) if code else (HEAD_TOO_LARGE, self._too_large("header", self._max_header))
+        elif head.find(b"\nHTTP/", 0, -1) >= 0:
             head = last_block(head, self.curl.getinfo(pycurl.RESPONSE_CODE))
         line = head[: head.find(b"\n")]
         if not code:
@@ -140,6 +145,10 @@ class Transfer:
             return code, hold(first, head, body, times, self._last_url(), ip)
         return code, compose(first, head, self._body.heap, times, self._last_url(), ip)
 
+    @staticmethod
+    def _too_large(what: str, most: int) -> str:
+        return f"{what} longer than max_{what} ({most} bytes)"
+
     def _last_url(self) -> str:
         try:
             return text(self.curl.getinfo_raw(pycurl.EFFECTIVE_URL))
@@ -149,7 +158,7 @@ class Transfer:
     def _error(self, code: int, err: str | None) -> tuple[int, str]:
         """curl's code and text, or better ones where hacd knows more."""
         if code == WRITE_ERROR and self._body.over:
-            return TOO_LARGE, f"body longer than max_body ({self._max_body} bytes)"
+            return TOO_LARGE, self._too_large("body", self._max_body)
         # libcurl cuts long texts, where need be in the middle of a character.
         whole = (err or "").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         return code, whole or TEXTS.get(code, f"curl error {code}")
