@@ -47,9 +47,11 @@ def check(config: str) -> None:
     """Check a settings file: exit code 0, or 78 and one line that says what is wrong."""
     from hacd import log, settings
     from hacd.front.routing.script import check_apart
+    from hacd.supervisor import sockets
 
     values = settings.load(config)
     log.check_target(values.hacd.log_target)
+    sockets.owner(values.hacd)
     if values.hacd.routes:
         check_apart(values.hacd.routes)
     click.echo(f"{config}: ok")
@@ -96,19 +98,24 @@ def stop(path: str | None) -> None:
     from hacd.client.blocking import Client
 
     with Client(path) as client:
-        pid = client.ping()["pid"]
+        front = client.ping()
         client.stop()
-        while _still_there(client, pid):
+        while _still_there(client, front["pid"], front["activated"]):
             time.sleep(0.02)
 
 
-def _still_there(client: Client, pid: int) -> bool:
-    """The front answers while it drains, and after it the supervisor's socket waits for one to come."""
+def _still_there(client: Client, pid: int, activated: bool) -> bool:
+    """The front answers while it drains, and after it the supervisor's socket waits for one to come.
+
+    To dial a socket of systemd's would start the next daemon: there the end of this connection has to do.
+    """
     from hacd.errors import ConnectionLost, Refused, Unavailable
 
     try:
         return bool(client.ping()["pid"] == pid)  # another is another daemon's, at the same path
-    except (ConnectionLost, Refused):
+    except ConnectionLost:
+        return not activated
+    except Refused:
         return True
     except Unavailable:
         return False
