@@ -100,25 +100,23 @@ def stop(path: str | None) -> None:
     with Client(path) as client:
         front = client.ping()
         client.stop()
-        while _still_there(client, front["pid"], front["activated"]):
+        while not (client.hung_up() if front["activated"] else _is_gone(client, front["pid"])):
             time.sleep(0.02)
 
 
-def _still_there(client: Client, pid: int, activated: bool) -> bool:
+def _is_gone(client: Client, pid: int) -> bool:
     """The front answers while it drains, and after it the supervisor's socket waits for one to come.
 
-    To dial a socket of systemd's would start the next daemon: there the end of this connection has to do.
+    Not for a socket of systemd's: to dial it would start the next daemon.
     """
     from hacd.errors import ConnectionLost, Refused, Unavailable
 
     try:
-        return bool(client.ping()["pid"] == pid)  # another is another daemon's, at the same path
-    except ConnectionLost:
-        return not activated
-    except Refused:
-        return True
-    except Unavailable:
+        return bool(client.ping()["pid"] != pid)  # another is another daemon's, at the same path
+    except (ConnectionLost, Refused):
         return False
+    except Unavailable:
+        return True
 
 
 COMMANDS = (run, check, set_, reload, stop)

@@ -349,8 +349,8 @@ def main(source: Source, settings: Settings, path: str) -> None:
     """The daemon's life, in the foreground."""
     import setproctitle
 
+    given = activation.take(os.environ)  # before anything takes that descriptor's number
     notify = Notify(os.environ)
-    given = activation.take(os.environ)
     wanted, path = path, activation.path_of(given) if given else path
     setproctitle.setproctitle(f"hacd: supervisor {path}")
     log.configure("supervisor", settings.hacd)
