@@ -71,7 +71,7 @@ $(VENV)/.made:
 
 # pyuv's source needs a header forced in ahead of it. Where it cannot be built, hacd runs on uvloop.
 # No cache: pip would take a pyuv that it built with an older header.
-$(VENV)/.pyuv: $(HEADER) | $(VENV)/.made
+$(VENV)/.wheel: $(HEADER) | $(VENV)/.made
 	@if ! command -v $${CC:-cc} >/dev/null && ! command -v gcc >/dev/null; then \
 	    echo "no C compiler: pyuv is not built, and hacd runs on uvloop (slower); install gcc and run make clean install to change that"; \
 	elif ! { rm -rf $(VENV)/wheels && CFLAGS="-include $(CURDIR)/$(HEADER)" $(PIP) wheel --no-cache-dir --use-pep517 \
@@ -81,7 +81,7 @@ $(VENV)/.pyuv: $(HEADER) | $(VENV)/.made
 	fi
 	@touch $@
 
-$(VENV)/.hacd: pyproject.toml $(VENV)/.pyuv
+$(VENV)/.hacd: pyproject.toml $(VENV)/.wheel
 	@$(PIP) install -e .
 	@touch $@
 
