@@ -11,14 +11,20 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 HEADER := hacd/loop/pyuv_compat.h
 TYPED  := hacd tests bench docs/examples
+DESTDIR    ?=
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
 GSSAPI := /usr/lib/apache2/modules/mod_auth_gssapi.so
 
-.PHONY: help install demo test test-negotiate run check bench conf clean nginx apache kerberos
+.PHONY: help install install-system demo test test-negotiate run check bench conf clean nginx apache kerberos
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/.hacd ## all set-up, in .venv: hacd, and pyuv where there is a C compiler
+
+install-system: install ## hacd, its units and its settings for the whole system, under DESTDIR
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" SYSCONFDIR="$(SYSCONFDIR)" systemd/install $(BIN)/python $(VENV)/wheels
 
 demo: install ## a daemon and an origin, and the manual's examples between them
 	@$(BIN)/python docs/examples/demo.py
@@ -33,11 +39,12 @@ run: install ## the daemon in the foreground; its socket is run/hacd.sock
 	@mkdir -p run
 	@exec $(BIN)/hacd run -c conf/hacd.toml --socket run/hacd.sock
 
-check: $(VENV)/.check ## format, lint, types, layers
+check: $(VENV)/.check ## format, lint, types, layers, and what install-system installs
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/lint-imports
+	.ci/systemd
 
 bench: $(VENV)/.bench nginx ## the benchmarks; results go to bench/results
 	$(BIN)/python -m bench
@@ -64,16 +71,17 @@ $(VENV)/.made:
 
 # pyuv's source needs a header forced in ahead of it. Where it cannot be built, hacd runs on uvloop.
 # No cache: pip would take a pyuv that it built with an older header.
-$(VENV)/.pyuv: $(HEADER) | $(VENV)/.made
+$(VENV)/.wheel: $(HEADER) | $(VENV)/.made
 	@if ! command -v $${CC:-cc} >/dev/null && ! command -v gcc >/dev/null; then \
 	    echo "no C compiler: pyuv is not built, and hacd runs on uvloop (slower); install gcc and run make clean install to change that"; \
-	elif ! CFLAGS="-include $(CURDIR)/$(HEADER)" $(PIP) install --no-cache-dir --force-reinstall --no-deps \
-	    --no-binary pyuv pyuv==1.4.0 >$(VENV)/pyuv.log 2>&1; then \
+	elif ! { rm -rf $(VENV)/wheels && CFLAGS="-include $(CURDIR)/$(HEADER)" $(PIP) wheel --no-cache-dir --use-pep517 \
+	    --no-deps --no-binary pyuv --wheel-dir $(VENV)/wheels pyuv==1.4.0 && $(PIP) install --force-reinstall --no-deps --no-index \
+	    --find-links $(VENV)/wheels pyuv==1.4.0; } >$(VENV)/pyuv.log 2>&1; then \
 	    echo "pyuv could not be built (see $(VENV)/pyuv.log): hacd runs on uvloop (slower)"; \
 	fi
 	@touch $@
 
-$(VENV)/.hacd: pyproject.toml $(VENV)/.pyuv
+$(VENV)/.hacd: pyproject.toml $(VENV)/.wheel
 	@$(PIP) install -e .
 	@touch $@
 

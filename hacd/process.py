@@ -12,6 +12,7 @@ import gc
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import setproctitle
@@ -60,6 +61,11 @@ class Child:
             self._line.send(word + what)
         except OSError as error:
             log.warning("the supervisor does not listen: %s", error.strerror)
+
+    def mention(self, word: bytes, what: bytes = b"") -> None:
+        """The same of what may get lost: it is said again before long."""
+        with suppress(OSError):
+            self._line.send(word + what)
 
     def _terminated(self, _handle: Any, _signum: int) -> None:
         self._on_word[DRAIN](b"")

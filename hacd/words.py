@@ -9,6 +9,8 @@ DRAIN = b"D"  # to a child: finish what you have, take no more, end
 END = b"E"  # to a child: end now
 LOG = b"L"  # to the front: what the supervisor logged, for who tails the log
 REOPEN = b"O"  # to a child: the log's file was moved away
+ALIVE = b"A"  # the front: its loop turns; said where systemd watches
+FIGURES = b"F"  # the front: what it has counted; said where systemd is told
 RELOAD = b"H"  # to the front: read the settings and the routes again; it says the same when it has
 
 #: bytes of a datagram on the line at the most

@@ -47,9 +47,11 @@ def check(config: str) -> None:
     """Check a settings file: exit code 0, or 78 and one line that says what is wrong."""
     from hacd import log, settings
     from hacd.front.routing.script import check_apart
+    from hacd.supervisor import sockets
 
     values = settings.load(config)
     log.check_target(values.hacd.log_target)
+    sockets.owner(values.hacd)
     if values.hacd.routes:
         check_apart(values.hacd.routes)
     click.echo(f"{config}: ok")
@@ -96,22 +98,25 @@ def stop(path: str | None) -> None:
     from hacd.client.blocking import Client
 
     with Client(path) as client:
-        pid = client.ping()["pid"]
+        front = client.ping()
         client.stop()
-        while _still_there(client, pid):
+        while not (client.hung_up() if front["activated"] else _is_gone(client, front["pid"])):
             time.sleep(0.02)
 
 
-def _still_there(client: Client, pid: int) -> bool:
-    """The front answers while it drains, and after it the supervisor's socket waits for one to come."""
+def _is_gone(client: Client, pid: int) -> bool:
+    """The front answers while it drains, and after it the supervisor's socket waits for one to come.
+
+    Not for a socket of systemd's: to dial it would start the next daemon.
+    """
     from hacd.errors import ConnectionLost, Refused, Unavailable
 
     try:
-        return bool(client.ping()["pid"] == pid)  # another is another daemon's, at the same path
+        return bool(client.ping()["pid"] != pid)  # another is another daemon's, at the same path
     except (ConnectionLost, Refused):
-        return True
-    except Unavailable:
         return False
+    except Unavailable:
+        return True
 
 
 COMMANDS = (run, check, set_, reload, stop)

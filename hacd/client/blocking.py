@@ -210,6 +210,11 @@ class Client:
         if connection is not None:
             connection.close()
 
+    def hung_up(self) -> bool:
+        """Whether there is no connection, or the daemon has ended it. Does not dial, as any call would."""
+        connection = self._connection
+        return connection is None or connection.over or connection.hung_up()
+
     # -- the calls of the contract
 
     def query(self, url: str, route: str = "", **options: Any) -> Reply:

@@ -58,6 +58,7 @@ class Front:
         self._judge = self.fleet.capabilities.judge
         self.stopping = False
         self.ending = False
+        self.activated = False  # the public socket is systemd's
         self._unsuspended = 0
         self._alarm: Alarm[Transaction] = Alarm(loop, self._clock_ms, self._due)
         self._overdue: deque[int] = deque()
@@ -288,6 +289,17 @@ class Front:
         self.ending = True
         for transaction in list(self.transactions):
             self.abort(transaction, ABORTED, "the daemon is stopping")
+
+    def brief(self) -> dict[str, int]:
+        """What an operator looks at first."""
+        counts = self.statistics
+        return {
+            "in flight": self.transactions.live,
+            "requests": counts.requests,
+            "replies": counts.replies,
+            "errors": counts.errors,
+            "timeouts": counts.timeouts,
+        }
 
     def figures(self) -> dict[str, Any]:
         """For `stats`."""

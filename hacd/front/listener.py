@@ -30,6 +30,11 @@ class Listener:
         self._timer = Timer(loop)
         self._resume(None)
 
+    def stop(self) -> None:
+        """Accept no more. Who dials waits, as long as somebody holds the socket."""
+        self._poll.stop()
+        self._timer.stop()
+
     def _resume(self, _timer: Any) -> None:
         self._poll.start(READABLE, self._ready)
 

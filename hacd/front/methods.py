@@ -31,7 +31,8 @@ ROUTES_MAX = 256
 def ping(session: Session, params: list[Any]) -> dict[str, Any]:
     """That the front is there."""
     none("ping", params)
-    return {"version": __version__, "pid": os.getpid(), "uptime_ms": session.front.uptime()}
+    front = session.front
+    return {"version": __version__, "pid": os.getpid(), "uptime_ms": front.uptime(), "activated": front.activated}
 
 
 def hello(session: Session, params: list[Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from hacd.front.fleet import BEAT
 from hacd.front.front import Front
 from hacd.front.listener import Listener
 from hacd.front.owner import Peer
+from hacd.front.pulse import Duties, Pulse
 from hacd.front.sessions import Session
 from hacd.front.workers import WorkerLink
 from hacd.loop import Loop, Timer
@@ -38,7 +39,13 @@ class FrontProcess:
     """Wires a `Front` to its sockets, and drains it when told to stop."""
 
     def __init__(
-        self, source: Source, settings: Settings, line: socket.socket, public: socket.socket, internal: socket.socket
+        self,
+        source: Source,
+        settings: Settings,
+        line: socket.socket,
+        public: socket.socket,
+        internal: socket.socket,
+        duties: Duties,
     ) -> None:
         self._loop = Loop()
         self._flusher = Flusher(self._loop)
@@ -61,6 +68,8 @@ class FrontProcess:
         self._trim = Trim()
         self._public = Listener(self._loop, public, self._caller)
         self._internal = Listener(self._loop, internal, self._worker)
+        self.front.activated = duties.activated
+        self._pulse = Pulse(self._loop, self.front, duties, self._child.mention)
         self._deadline = Timer(self._loop)
         self._watch = Timer(self._loop)
         self._flusher.start(self.front.turn)
@@ -115,11 +124,17 @@ class FrontProcess:
         """Take no more queries; end when those in flight have, or when `drain_timeout` is over."""
         if self.front.stopping:
             return
-        self.front.stopping = True
+        self._refuse_more()
         timeout = self.front.settings.hacd.drain_timeout
         log.info("stopping: %d in flight have %d ms to end", self.front.transactions.live, timeout)
         self._deadline.start(lambda _timer: self._end(), timeout / 1000, 0)
         self._watch.start(self._stop_if_drained, 0, DRAIN_WATCH)
+
+    def _refuse_more(self) -> None:
+        """Queries get `stopping` from now on. Who dials a socket of systemd's is left to the next daemon there."""
+        self.front.stopping = True
+        if self.front.activated:
+            self._public.stop()
 
     def _stop_if_drained(self, _timer: Any) -> None:
         if self.front.drained():
@@ -127,7 +142,7 @@ class FrontProcess:
 
     def _end(self) -> None:
         """Every transaction ends now; its caller gets a moment to read that."""
-        self.front.stopping = True
+        self._refuse_more()
         self.front.end_all()
         self._flusher.flush()
         self._deadline.start(lambda _timer: self._loop.stop(), LAST_READS, 0)
@@ -144,12 +159,17 @@ def _refuse(sock: socket.socket, refusal: Refused) -> None:
 
 
 def main(
-    source: Source, settings: Settings, line: socket.socket, public: socket.socket, internal: socket.socket
+    source: Source,
+    settings: Settings,
+    line: socket.socket,
+    public: socket.socket,
+    internal: socket.socket,
+    duties: Duties,
 ) -> None:
     """The front's life, from the fork to its end."""
     process.title("front")
     log.configure("front", settings.hacd)
-    front = FrontProcess(source, settings, line, public, internal)
+    front = FrontProcess(source, settings, line, public, internal, duties)
     log.info("listening on %s", public.getsockname())
     front.run()
     statistics = front.front.statistics

@@ -16,6 +16,7 @@ from hacd.rpc import CHUNK
 KIB, MIB = 1024, 1024 * 1024
 DAY = 86_400_000
 PATH_MAX = 4095
+NAME_MAX = 255
 
 #: bytes that a frame and a body can be allowed to have at the most
 FRAME_MAX = BODY_MAX = 1024 * MIB
@@ -129,6 +130,23 @@ class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             pattern="^0?[0-7]{3}$",
         ),
     ] = "0660"
+    socket_owner: Annotated[
+        str,
+        _meta(
+            'Who owns that socket; takes root. "": the daemon\'s user.',
+            right="name or number of a user",
+            max_length=NAME_MAX,
+        ),
+    ] = ""
+    socket_group: Annotated[
+        str,
+        _meta(
+            "Group of that socket, which `socket_mode` lets in; one of the daemon's own groups, or any for root. "
+            '"": the daemon\'s group.',
+            right="name or number of a group",
+            max_length=NAME_MAX,
+        ),
+    ] = ""
     routes: Annotated[
         str,
         _live(

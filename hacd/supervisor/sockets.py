@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import socket
 import stat
+from collections.abc import Callable
 
 from hacd.errors import SettingsError
+from hacd.settings import Hacd
 
 BACKLOG = 4096
 
@@ -24,8 +28,42 @@ def check(path: str) -> None:
         raise SettingsError(f"socket {path}: the path is too long: at most {most} bytes would be right")
 
 
-def bind(path: str, mode: int) -> socket.socket:
-    """Listen on `path` with these permissions. Raises SettingsError with what is in the way."""
+def owner(settings: Hacd) -> tuple[int, int]:
+    """User and group that `socket_owner` and `socket_group` name; -1: as it comes. Raises SettingsError."""
+    return _number("user", settings.socket_owner, _uid), _number("group", settings.socket_group, _gid)
+
+
+def _uid(name: str) -> int:
+    return pwd.getpwnam(name).pw_uid
+
+
+def _gid(name: str) -> int:
+    return grp.getgrnam(name).gr_gid
+
+
+def _number(what: str, name: str, look_up: Callable[[str], int]) -> int:
+    if not name:
+        return -1
+    number = int(name) if name.isascii() and name.isdecimal() else None
+    try:
+        # -1 as the kernel has it would mean: as it is
+        if number is not None and number < 0xFFFFFFFF:
+            return number
+        return look_up(name)
+    except KeyError:
+        setting = "socket_owner" if what == "user" else "socket_group"
+        raise SettingsError(
+            f"hacd.{setting}: {name!r} is wrong: there is no such {what}; name or number of a {what} would be right"
+        ) from None
+
+
+def listen(path: str, settings: Hacd) -> socket.socket:
+    """The public socket, at `path`, as the settings want it. Raises SettingsError."""
+    return bind(path, int(settings.socket_mode, 8), owner(settings))
+
+
+def bind(path: str, mode: int, ids: tuple[int, int] = (-1, -1)) -> socket.socket:
+    """Listen on `path` with these permissions, user and group. Raises SettingsError with what is in the way."""
     _clear(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     # Nobody may dial between bind and chmod.
@@ -37,9 +75,24 @@ def bind(path: str, mode: int) -> socket.socket:
         raise SettingsError(f"socket {path}: {error.strerror or error}") from None
     finally:
         os.umask(mask)
+    try:
+        os.chown(path, *ids)
+    except OSError as error:
+        sock.close()
+        os.unlink(path)
+        raise _not_given(ids, error) from None
     os.chmod(path, mode)
     sock.listen(BACKLOG)
     return sock
+
+
+def _not_given(ids: tuple[int, int], error: OSError) -> SettingsError:
+    """Only root gives a socket away; anybody may give it to a group of his own."""
+    name = "socket_owner" if ids[0] not in (-1, os.geteuid()) else "socket_group"
+    right = '""' if name == "socket_owner" else 'a group of the daemon\'s user, or ""'
+    return SettingsError(
+        f"hacd.{name}: the socket cannot be given away: {error.strerror}: to run as root, or {right}, would be right"
+    )
 
 
 def _clear(path: str) -> None:

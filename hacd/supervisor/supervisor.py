@@ -14,37 +14,43 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 from hacd import log, rpc
 from hacd.log.relay import Relay
 from hacd.settings import Settings, Source, slots
 from hacd.settings.live import restore
-from hacd.supervisor import sockets
+from hacd.supervisor import activation, sockets
 from hacd.supervisor.children import Child, State
-from hacd.words import CONFIG, DATAGRAM, DRAIN, END, LOG, READY, RELOAD, REOPEN, STOP, STUCK
+from hacd.supervisor.notify import Notify
+from hacd.supervisor.report import Report
+from hacd.supervisor.signals import Signals
+from hacd.words import ALIVE, CONFIG, DATAGRAM, DRAIN, END, FIGURES, LOG, READY, RELOAD, REOPEN, STOP, STUCK
 
 #: seconds that a worker gets to end, and a front beyond its drain, before SIGKILL
 GRACE = 3.0
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1)
-
-# They mean nothing; their default would end a process and leave its socket behind.
-IGNORED = (signal.SIGUSR2, signal.SIGALRM)
+#: signs of life that the front gives within the time that systemd waits for one
+BEATS = 3
 
 
 class Supervisor:
-    """The parent of all. `settings` are those of `source`, checked; `path` is the public socket's."""
+    """The parent of all. `settings` are those of `source`, checked; `path` is the public socket's.
 
-    def __init__(self, source: Source, settings: Settings, path: str) -> None:
+    `given`: that socket, where systemd keeps it; `notify`: who is told how the daemon does.
+    """
+
+    def __init__(
+        self, source: Source, settings: Settings, path: str, given: socket.socket | None, notify: Notify
+    ) -> None:
         self._source = source
         self._settings = settings
         self._path = path
+        self._given = given
+        self._notify = notify
         self._internal_path = path + sockets.INTERNAL
         self._selector = selectors.DefaultSelector()
         self._lines: dict[Child, socket.socket] = {}
-        self._signals: list[int] = []
         self._stops = 0
         self._kill_at: float | None = None
         self._ready_said = False
@@ -53,31 +59,48 @@ class Supervisor:
         self.front = Child("front", 0)
         count = settings.http_async_client.workers
         self.workers = [Child(f"worker {number}", number) for number in range(1, count + 1)]
+        self._report = Report(notify, self._children)
+        self._on_word: dict[bytes, Callable[[bytes], None]] = {
+            READY: lambda _: self._front_is_ready(),
+            STOP: lambda _: self._asked_to_stop(),
+            STUCK: lambda worker: self._kill_stuck(*rpc.unpack(worker)),
+            CONFIG: self._configured,
+            RELOAD: lambda _: self._reloaded(),
+            ALIVE: lambda _: self._report.alive(),
+            FIGURES: lambda figures: self._report.count(rpc.unpack(figures)),
+        }
 
     def run(self) -> None:
         """Serve until told to stop. Raises SettingsError where the socket cannot be had."""
         sockets.check(self._path)
-        self._take_signals()
+        self._signals = Signals()
+        self._selector.register(self._signals.wake, selectors.EVENT_READ)
         bound: list[str] = []
         try:
-            self._public = sockets.bind(self._path, int(self._settings.hacd.socket_mode, 8))
-            bound.append(self._path)
-            self._internal = sockets.bind(self._internal_path, 0o600)
-            bound.append(self._internal_path)
+            self._bind(bound)
             log.info("hacd starts: %d workers, socket %s", len(self.workers), self._path)
             while not self._ended():
                 self._spawn_due()
+                self._report.turn()
                 self._wait()
                 self._handle_signals()
                 self._kill_late()
                 self.relay.flush()
         finally:
-            # All is over but the interpreter's own end, which would give signals their defaults back.
-            for signum in SIGNALS:
-                signal.signal(signum, signal.SIG_IGN)
+            self._signals.ignore()
             for path in bound:
                 sockets.remove(path)
         log.info("hacd ends")
+
+    def _bind(self, bound: list[str]) -> None:
+        """Listen. `bound` gets the paths of what is to be removed at the end: not that of a socket of systemd's."""
+        if self._given is not None:
+            self._public = self._given
+        else:
+            self._public = sockets.listen(self._path, self._settings.hacd)
+            bound.append(self._path)
+        self._internal = sockets.bind(self._internal_path, 0o600)
+        bound.append(self._internal_path)
 
     @property
     def _children(self) -> list[Child]:
@@ -88,28 +111,14 @@ class Supervisor:
 
     # -- signals and the children's lines
 
-    def _take_signals(self) -> None:
-        self._wake_in, self._wake_out = socket.socketpair()
-        for end in (self._wake_in, self._wake_out):
-            end.setblocking(False)
-        signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
-        for signum in SIGNALS:
-            signal.signal(signum, self._queue)
-        for signum in IGNORED:
-            signal.signal(signum, signal.SIG_IGN)
-        self._selector.register(self._wake_in, selectors.EVENT_READ)
-
-    def _queue(self, signum: int, _frame: FrameType | None) -> None:
-        self._signals.append(signum)
-
     def _wait(self) -> None:
         """Sleep until a signal, a child's word, or the next time that something is due."""
         times = [child.due for child in self._children if child.state is State.BACKOFF]
         times += [self._kill_at] if self._kill_at is not None else []
         timeout = max(0.0, min(times) - time.monotonic()) if times else None
         for key, _ in self._selector.select(timeout):
-            if key.fileobj is self._wake_in:
-                self._wake_in.recv(4096)
+            if key.fileobj is self._signals.wake:
+                self._signals.woken()
             else:
                 self._hear(key.data)
 
@@ -118,27 +127,31 @@ class Supervisor:
             said = self._lines[child].recv(DATAGRAM)
         except OSError:
             said = b""
-        word = said[:1]
-        if not word:
+        on_word = self._on_word.get(said[:1])
+        if not said:
             self._hang_up(child)
-        elif word == READY:
-            self.front.ready()
-            self._say_ready()
-        elif word == STOP and not self._stops:
-            log.info("a caller asked to stop")
-            self._stop()
-        elif word == CONFIG:
-            self._settings = restore(said[1:])
-            log.reconfigure(self._settings.hacd)
-        elif word == STUCK:
-            self._kill_stuck(*rpc.unpack(said[1:]))
-        elif word == RELOAD:
-            self._reload_wanted = False
+        elif on_word is not None:
+            on_word(said[1:])
 
-    def _say_ready(self) -> None:
+    def _front_is_ready(self) -> None:
+        self.front.ready()
         if not self._ready_said:
             self._ready_said = True
             log.info("ready")
+            self._report.ready()
+
+    def _asked_to_stop(self) -> None:
+        if not self._stops:
+            log.info("a caller asked to stop")
+            self._stop()
+
+    def _configured(self, settings: bytes) -> None:
+        self._settings = restore(settings)
+        log.reconfigure(self._settings.hacd)
+
+    def _reloaded(self) -> None:
+        self._reload_wanted = False
+        self._report.reloaded()
 
     def _kill_stuck(self, number: int, pid: int) -> None:
         """A worker does not answer the front. Its successor does."""
@@ -154,7 +167,7 @@ class Supervisor:
             line.close()
 
     def _handle_signals(self) -> None:
-        signals, self._signals = self._signals, []
+        signals = self._signals.take()
         if signal.SIGCHLD in signals:
             self._reap()
         for signum in signals:
@@ -170,6 +183,7 @@ class Supervisor:
         """The front reads the settings again. One that dies before it has said so leaves that to its successor."""
         log.info("SIGHUP: reload")
         self._reload_wanted = True
+        self._report.reloading()
         line = self._lines.get(self.front)
         if line is not None:
             self._send(self.front, line, RELOAD)
@@ -230,17 +244,12 @@ class Supervisor:
         """In the child: let go of what is the supervisor's, and live. Does not return."""
         status = 70
         try:
-            signal.set_wakeup_fd(-1)
-            for signum in SIGNALS:
-                signal.signal(signum, signal.SIG_DFL)
-            for signum in (signal.SIGHUP, signal.SIGUSR1):  # sent to all processes, they are the supervisor's to act on
-                signal.signal(signum, signal.SIG_IGN)
+            self._signals.let_go()
+            self._notify.let_go()
             log.pass_to(None)
             self._selector.close()
             for other in self._lines.values():
                 other.close()
-            self._wake_in.close()
-            self._wake_out.close()
             self._entry(child)(line)
             status = 0
         except Exception:  # noqa: BLE001
@@ -253,8 +262,10 @@ class Supervisor:
         """What that child runs. Its modules are loaded after the fork, which the loops and libcurl need."""
         if child is self.front:
             from hacd.front import process as front
+            from hacd.front.pulse import Duties
 
-            return lambda line: front.main(self._source, self._settings, line, self._public, self._internal)
+            duties = Duties(self._given is not None, self._notify.wanted, self._notify.watchdog / BEATS)
+            return lambda line: front.main(self._source, self._settings, line, self._public, self._internal, duties)
         self._public.close()
         self._internal.close()
         from hacd.worker import process as worker
@@ -277,8 +288,10 @@ class Supervisor:
         child.died(time.monotonic())
         say = log.debug if child.state is State.ENDED else log.warning if status else log.info
         say("%s [%d] %s", child.name, pid, _how(status))
-        if child is self.front and self._stops:
-            self._stop_workers()
+        if child is self.front:
+            self._report.count({})
+            if self._stops:
+                self._stop_workers()
 
     # -- the end
 
@@ -288,6 +301,7 @@ class Supervisor:
         if self._stops == 1:
             drain = self._settings.hacd.drain_timeout / 1000
             self._kill_at = time.monotonic() + drain + GRACE
+            self._report.stopping(drain + 2 * GRACE + 1)
             self._tell(self.front, DRAIN)
             if self.front.state is State.ENDED:
                 self._stop_workers()
@@ -335,12 +349,17 @@ def main(source: Source, settings: Settings, path: str) -> None:
     """The daemon's life, in the foreground."""
     import setproctitle
 
+    given = activation.take(os.environ)  # before anything takes that descriptor's number
+    notify = Notify(os.environ)
+    wanted, path = path, activation.path_of(given) if given else path
     setproctitle.setproctitle(f"hacd: supervisor {path}")
     log.configure("supervisor", settings.hacd)
-    supervisor = Supervisor(source, settings, path)
+    supervisor = Supervisor(source, settings, path, given, notify)
     log.pass_to(supervisor.relay.take)
     _raise_open_files()
     _log_rounding(settings)
+    if given:
+        _log_activation(settings, path, wanted)
     if settings.hacd.routes:
         from hacd.front.routing.script import check_apart
 
@@ -358,3 +377,12 @@ def _log_rounding(settings: Settings) -> None:
     size = settings.http_async_client.hash_size
     if slots(size) != size:
         log.info("hash_size %d is no power of two: rounded down to %d", size, slots(size))
+
+
+def _log_activation(settings: Settings, path: str, wanted: str) -> None:
+    log.info("the socket is systemd's, with the permissions that it has there")
+    if wanted != path:
+        log.warning("hacd.socket: %s is not listened on: systemd gave %s", wanted, path)
+    for name in ("socket_owner", "socket_group"):
+        if getattr(settings.hacd, name):
+            log.warning("hacd.%s has no effect on a socket of systemd's", name)

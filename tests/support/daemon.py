@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import psutil
 
 from hacd import Client, HacdError
+from tests.support.systemd import handed_over
 from tests.support.waiting import wait_for
 
 #: what a log may not hold after a test, unless the test says that it may
@@ -21,6 +23,7 @@ FORBIDDEN = ("Traceback", " ERROR ", " CRITICAL ")
 class Daemon:
     """A running daemon. `settings`: as for `--set`; `variables`: more of its environment.
 
+    `activated`: the socket that it is handed over.
     `tolerate`: words of FORBIDDEN that its log may hold.
     """
 
@@ -31,6 +34,7 @@ class Daemon:
         loop: str = "",
         config: Path | None = None,
         variables: dict[str, str] | None = None,
+        activated: socket.socket | None = None,
         **settings: object,
     ) -> None:
         self.directory = directory
@@ -39,6 +43,7 @@ class Daemon:
         self.tolerate: set[str] = set()
         command = [sys.executable, "-m", "hacd", "run", "--socket", self.socket]
         command += ["-c", str(config)] if config else []
+        command = [*(handed_over(activated) if activated else []), *command]
         for name, value in {"connection_timeout": 5000, **settings}.items():
             command += ["--set", f"{name}={value}"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HACD_")}
@@ -46,7 +51,15 @@ class Daemon:
         if loop:
             environment["HACD_LOOP"] = loop
         with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                pass_fds=[activated.fileno()] if activated else [],
+            )
+        self._activated = activated is not None
         self._seen: set[psutil.Process] = set()
 
     # -- what a test asks
@@ -124,7 +137,8 @@ class Daemon:
             orphan.kill()
         assert not orphans, f"orphans: {orphans}\n{self.log}"
         if code is None:
-            assert sorted(path.name for path in self.directory.iterdir() if path.is_socket()) == []
+            left = {path.name for path in self.directory.iterdir() if path.is_socket()}
+            assert left == ({"hacd.sock"} if self._activated else set())
         found = [word for word in FORBIDDEN if word in self.log and word not in self.tolerate]
         assert not found, f"{found} in the log:\n{self.log}"
 
