@@ -1,5 +1,6 @@
 """The settings: one table, and what follows from it."""
 
+from hacd.settings import lists
 from hacd.settings.checks import check, default, from_text, is_live, literal, meta, names, quoted, resolve, right
 from hacd.settings.document import document
 from hacd.settings.sources import Source, default_socket, load, loop_name, slots
@@ -17,6 +18,7 @@ __all__ = [
     "document",
     "from_text",
     "is_live",
+    "lists",
     "literal",
     "load",
     "loop_name",

@@ -1,7 +1,7 @@
 """What may stand in a setting that is a list: networks, ports, patterns of hosts, users, groups, directories.
 
-Law: an item is judged where it is read, and used in the form that is checked here. Names of users and groups are looked up
-when the settings are, not when somebody calls.
+Law: an item is judged where it is read, and used in the form that is checked here. Names of users and groups are
+looked up when the settings are, not when somebody calls.
 """
 
 from __future__ import annotations

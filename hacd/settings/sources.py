@@ -57,7 +57,8 @@ def load(
             raise SettingsError(f"--set {assignment}: no value: section.name=value would be right")
         section, setting = resolve("--set ", name.strip())
         values[section][setting] = from_text(f"--set {name.strip()}: ", section, setting, text.strip())
-    return bounded(Settings(**{section: table(**values[section]) for section, table in SECTIONS.items()}))
+    sections: dict[str, Any] = {section: table(**values[section]) for section, table in SECTIONS.items()}
+    return bounded(Settings(**sections))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What may be reached: rules of `[egress]`, judged. No socket, no libcurl.
 
-Law: it is the address that a connection is made to that is judged, in each form that it has; never a URL's text. `deny` goes
-before `allow`. What cannot be judged is refused.
+Law: it is the address that a connection is made to that is judged, in each form that it has; never a URL's text.
+`deny` goes before `allow`. What cannot be judged is refused.
 """
 
 from __future__ import annotations
@@ -182,5 +182,5 @@ class Egress:
         if packed is None:
             return self.general
         name = packed.decode()
-        gone = {"deny": ("0.0.0.0/0", "::/0")}
+        gone: dict[str, tuple[str, ...]] = {"deny": ("0.0.0.0/0", "::/0")}
         return self._rules.get(name) or Rules(f"egress.{name}, which is gone:", gone, self._general)

@@ -47,6 +47,7 @@ class Engine:
         self._set_up = SetUp(settings)
         self.memory = Memory(settings)
         self._egress = settings.egress
+        self._mixed = False  # the multi has connections that were made by other rules
         self._report = report
         self.prefix = ""  # of ids, as the front says
         self._loop = loop
@@ -75,7 +76,7 @@ class Engine:
         return self.prefix + hex(id_)[2:] if id_ else ""
 
     def _make_multi(self) -> None:
-        self._mixed = False  # it has connections that were made by other rules
+        self._mixed = False
         self._multi = pycurl.CurlMulti()
         self._sockets = Sockets(self._loop, self._multi)
         self._multi.setopt(pycurl.M_MAXCONNECTS, CONNECTIONS)

@@ -1,7 +1,7 @@
 """Who keeps a transfer to its rules: callbacks of libcurl's that look before it connects, asks, and follows.
 
-Law: OPENSOCKETFUNCTION judges each connection that is made, PREREQFUNCTION each that is used again, wherever rules differ; and
-where hosts are judged, a URL is read by libcurl's own parser. Nothing is raised into libcurl.
+Law: OPENSOCKETFUNCTION judges each connection that is made, PREREQFUNCTION each that is used again, wherever rules
+differ; and where hosts are judged, a URL is read by libcurl's own parser. Nothing is raised into libcurl.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NEXT = _FIRST | getattr(pycurl, "U_URLENCODE", 0) | getattr(pycurl, "U_ALLOW_SP
 Place = tuple[int, int]
 
 
-class Denied(Exception):  # noqa: N818
+class Denied(Exception):
     """The rules forbid a query; the text says why."""
 
 

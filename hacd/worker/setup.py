@@ -92,9 +92,7 @@ class SetUp:
         packed = shape[0]
         return self._defaults | (unpack(packed, text=False) if packed else {})
 
-    def apply(
-        self, curl: pycurl.Curl, options: dict[bytes, Any], has_body: bool, query: Callable[[], str]
-    ) -> int:
+    def apply(self, curl: pycurl.Curl, options: dict[bytes, Any], has_body: bool, query: Callable[[], str]) -> int:
         """Set a new handle up for a shape; its `authmethod`. Raises pycurl.error for what this libcurl cannot do.
 
         `query()`: the id of the query that the handle carries out, for the log.
