@@ -16,7 +16,7 @@ from tests.support.routes import write_routes
 from tests.support.tls import TlsNginx
 
 StartDaemon = Callable[..., Daemon]
-StartOrigin = Callable[[Script], RawOrigin]
+StartOrigin = Callable[..., RawOrigin]
 StartRoutes = Callable[..., Daemon]
 
 
@@ -101,11 +101,11 @@ def routes(start_daemon: StartDaemon, tmp_path: Path) -> StartRoutes:
 
 @pytest.fixture
 def start_origin() -> Iterator[StartOrigin]:
-    """`start_origin(script)`: an origin that does what the script says."""
+    """`start_origin(script, host, port)`: an origin that does what the script says, at that address of loopback."""
     started: list[RawOrigin] = []
 
-    def start(script: Script) -> RawOrigin:
-        started.append(RawOrigin(script))
+    def start(script: Script, host: str = "127.0.0.1", port: int = 0) -> RawOrigin:
+        started.append(RawOrigin(script, host, port))
         return started[-1]
 
     yield start

@@ -304,8 +304,8 @@ class Egress(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     deny: Annotated[
         tuple[str, ...],
         _list(
-            "Networks that may not be reached, nor in a form of IPv6's that holds such an address. By default link-local "
-            "ones and fd00:ec2::254: clouds tell secrets there.",
+            "Networks that may not be reached, nor in a form of IPv6's that holds such an address. By default "
+            "link-local ones and fd00:ec2::254: clouds tell secrets there.",
             lists.NETWORKS,
         ),
     ] = ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128")
