@@ -216,7 +216,8 @@ def test_what_is_others_is_neither_seen_nor_cancelled(
     with Wire(daemon.socket) as wire, daemon.client() as client:
         wire.send([0, 7, "query", [silent.url]], [0, 8, "run", ["HOLD"]])
         client.send(silent.url)
-        ids = wait_for("four in flight", lambda: (rows := client.transactions()) and len(rows) == 4 and rows)
+        wait_for("four in flight", lambda: len(client.transactions()) == 4)
+        ids = client.transactions()
         program = f"""
 for id_ in {[row["id"] for row in ids]!r} + [7, 8, 1, -1]:
     wire.sendall(msgpack.packb([2, "cancel", [id_]]))

@@ -125,6 +125,7 @@ def test_an_error_of_an_allowed_address_is_curls(client: Client, nobody: str) ->
     """One of localhost's is denied, the other refuses: that is the error."""
     reply = client.query(nobody.replace("127.0.0.1", "localhost"))
     assert (reply.ok, reply.code) == (0, 7)
+    assert reply.err is not None
     assert not reply.err.startswith("egress")
 
 
@@ -160,7 +161,7 @@ def test_hosts(start_daemon: StartDaemon, start_origin: StartOrigin) -> None:
         for host in ("localhost", "a.localhost@localhost", "a.localhost.test", "127.0.0.2", "ü.localhost"):
             reply = client.query(f"http://{host}:{port}/")
             assert is_denied(reply), host
-            assert reply.err.endswith("is none of [egress] hosts")
+            assert str(reply.err).endswith("is none of [egress] hosts")
         assert is_denied(client.query("http://127.0.0.1:1/"))
         assert is_denied(client.query(f"http://a.localhost\\@localhost:{port}/"))
         figures = client.stats()
