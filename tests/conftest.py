@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -16,8 +17,13 @@ from tests.support.routes import write_routes
 from tests.support.tls import TlsNginx
 
 StartDaemon = Callable[..., Daemon]
-StartOrigin = Callable[..., RawOrigin]
 StartRoutes = Callable[..., Daemon]
+
+
+class StartOrigin(Protocol):
+    """`start_origin(script, host, port)`: an origin that does what the script says, at that address of loopback."""
+
+    def __call__(self, script: Script, /, host: str = "127.0.0.1", port: int = 0) -> RawOrigin: ...
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +107,6 @@ def routes(start_daemon: StartDaemon, tmp_path: Path) -> StartRoutes:
 
 @pytest.fixture
 def start_origin() -> Iterator[StartOrigin]:
-    """`start_origin(script, host, port)`: an origin that does what the script says, at that address of loopback."""
     started: list[RawOrigin] = []
 
     def start(script: Script, host: str = "127.0.0.1", port: int = 0) -> RawOrigin:

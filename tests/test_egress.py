@@ -87,7 +87,7 @@ def test_link_local_by_default(start_daemon: StartDaemon) -> None:
         ):
             reply = client.query(f"http://{host}/latest/meta-data/")
             assert is_denied(reply)
-            assert "[egress] deny" in reply.err
+            assert "[egress] deny" in str(reply.err)
 
 
 def test_http_3_is_judged_too(client: Client, tls: TlsNginx) -> None:
