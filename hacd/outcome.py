@@ -14,12 +14,16 @@ from hacd.shared import Shared
 
 # curl's codes that hacd gives itself (CURLE_* of libcurl, where their texts are)
 URL_MALFORMED = 3
+COULDNT_CONNECT = 7
 WRITE_ERROR = 23
 TIMED_OUT = 28
 ABORTED = 42
 RECV_ERROR = 56
 TOO_LARGE = 63
 HEAD_TOO_LARGE = 100
+
+#: what a worker says beside an outcome that `[egress]` refused; callers see COULDNT_CONNECT
+DENIED = -COULDNT_CONNECT
 
 #: names of the time map, µs, in curl's order; hacd's own `queue` comes last
 TIMES = ("total", "lookup", "connect", "appconnect", "pretransfer", "starttransfer", "redirect", "queue")

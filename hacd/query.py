@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hacd import files
 from hacd.errors import BadRequest, shown
 from hacd.expansion import QueryScope, check_vars, expand
 from hacd.rpc import pack, unpack
@@ -158,9 +159,12 @@ def _path(name: str, directory: bool = False) -> Callable[[Any], Any]:
             return None
         if type(value) is not str or not value.isprintable() or not value.startswith("/") or len(value) > PATH_MAX:
             raise _wrong(name, value, f"the absolute path of a {what} would be right")
-        if not os.access(value, os.R_OK) or os.path.isdir(value) != directory:
+        path = files.resolve(value)
+        if path is None:  # said before it is looked for: what is there is nothing to be found out
+            raise _wrong(name, value, f"a {what} under one of hacd.tls_dirs would be right")
+        if not os.access(path, os.R_OK) or os.path.isdir(path) != directory:
             raise _wrong(name, value, f"no {what} there that the daemon may read")
-        return value
+        return path
 
     return check
 

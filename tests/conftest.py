@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -16,8 +17,13 @@ from tests.support.routes import write_routes
 from tests.support.tls import TlsNginx
 
 StartDaemon = Callable[..., Daemon]
-StartOrigin = Callable[[Script], RawOrigin]
 StartRoutes = Callable[..., Daemon]
+
+
+class StartOrigin(Protocol):
+    """`start_origin(script, host, port)`: an origin that does what the script says, at that address of loopback."""
+
+    def __call__(self, script: Script, /, host: str = "127.0.0.1", port: int = 0) -> RawOrigin: ...
 
 
 @pytest.fixture(scope="session")
@@ -101,11 +107,10 @@ def routes(start_daemon: StartDaemon, tmp_path: Path) -> StartRoutes:
 
 @pytest.fixture
 def start_origin() -> Iterator[StartOrigin]:
-    """`start_origin(script)`: an origin that does what the script says."""
     started: list[RawOrigin] = []
 
-    def start(script: Script) -> RawOrigin:
-        started.append(RawOrigin(script))
+    def start(script: Script, host: str = "127.0.0.1", port: int = 0) -> RawOrigin:
+        started.append(RawOrigin(script, host, port))
         return started[-1]
 
     yield start

@@ -27,7 +27,7 @@ SETTINGS = [(section, field) for section, table in settings.SECTIONS.items() for
 
 @pytest.mark.parametrize(("section", "field"), SETTINGS, ids=[f"{section}.{field.name}" for section, field in SETTINGS])
 def test_every_setting_has_its_row(section: str, field: FieldInfo) -> None:
-    default = settings.literal(field.default)
+    default = settings.literal(settings.default(field))
     values = settings.right(field).removeprefix("an integer from ").rstrip(",")
     live = "yes" if settings.is_live(field) else "no"
     row = f"| `{field.name}` | `{default}` | {values} | {live} | {settings.meta(field).description} |"

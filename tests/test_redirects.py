@@ -44,12 +44,19 @@ def test_redirects_have_an_end(client: Client, httpbin: Httpbin) -> None:
 
 
 @pytest.mark.parametrize(
-    "location", ["file:///etc/passwd", "ftp://127.0.0.1/", "gopher://127.0.0.1/", "dict://127.0.0.1/"]
+    "location",
+    [
+        *("file:///etc/passwd", "ftp://127.0.0.1/", "gopher://127.0.0.1/", "dict://127.0.0.1/", "ws://127.0.0.1/"),
+        *("FILE:///etc/passwd", "FtP://127.0.0.1/", "  file:///etc/passwd", "tftp://127.0.0.1/", "scp://127.0.0.1/x"),
+    ],
 )
-def test_redirect_to_another_scheme_is_not_followed(client: Client, start_origin: StartOrigin, location: str) -> None:
+@pytest.mark.parametrize("http_version", [0, 1, 3])
+def test_redirect_to_another_scheme_is_not_followed(
+    client: Client, start_origin: StartOrigin, location: str, http_version: int
+) -> None:
     head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
     origin = start_origin(lambda sock, _head: sock.sendall(head))
-    reply = client.query(origin.url, follow_redirect=1)
+    reply = client.query(origin.url, follow_redirect=1, http_version=http_version)
     assert (reply.ok, reply.code, reply.rb) == (0, 1, b"")
 
 

@@ -14,7 +14,7 @@ import pytest
 from hacd import Client, Refused
 from hacd.settings import Settings
 from hacd.settings.live import dump, merged, restore, with_value
-from hacd.settings.table import Hacd, HttpAsyncClient, Limits
+from hacd.settings.table import Egress, Hacd, HttpAsyncClient, Limits
 from tests.conftest import StartDaemon, StartOrigin
 from tests.support.daemon import Daemon
 from tests.support.origins import Httpbin, Nginx, answer
@@ -41,7 +41,8 @@ def test_a_reload_takes_what_is_live_and_names_the_rest() -> None:
 
 
 def test_settings_travel_whole() -> None:
-    settings = Settings(hacd=Hacd(socket="/grün"), limits=Limits(max_body=5))
+    egress = Egress(deny=(), users={"0": {"ports": ("80",)}, "1": {}}, groups={"0": {}})
+    settings = Settings(hacd=Hacd(socket="/grün", allow_users=("0",)), limits=Limits(max_body=5), egress=egress)
     assert restore(dump(settings)) == settings
 
 

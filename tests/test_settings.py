@@ -24,6 +24,19 @@ FIELDS = [(section, field) for section, table in SECTIONS.items() for field in m
 INTEGERS = [(section, field.name) for section, field in FIELDS if get_args(field.type)[0] is int]
 TEXTS = [(section, field.name) for section, field in FIELDS if isinstance(field.default, str)]
 BY_NAME = {(section, field.name): field for section, field in FIELDS}
+LISTS = [(section, field.name) for section, field in FIELDS if isinstance(settings.default(field), tuple)]
+TABLES = [(section, field.name) for section, field in FIELDS if isinstance(settings.default(field), dict)]
+
+#: an item of each list
+ITEMS = {
+    "allow_users": "root",
+    "allow_groups": "0",
+    "tls_dirs": "/etc",
+    "allow": "10.0.0.0/8",
+    "deny": "fe80::/10",
+    "hosts": "*.example.com:443",
+    "ports": "8000-8999",
+}
 
 
 def bounds(section: str, name: str) -> tuple[int, int]:
@@ -91,7 +104,7 @@ def test_every_setting_is_explained(section: str, name: str) -> None:
 
 @pytest.mark.parametrize(("section", "name"), BY_NAME)
 def test_every_default_is_within_its_own_bounds(section: str, name: str) -> None:
-    default = BY_NAME[section, name].default
+    default = settings.default(BY_NAME[section, name])
     assert settings.check("", section, name, default) == default
 
 
@@ -109,10 +122,11 @@ def test_last_set_wins() -> None:
     assert load(None, ["workers=2", "http_async_client.workers=3"], {}).http_async_client.workers == 3
 
 
-@pytest.mark.parametrize(("section", "name"), BY_NAME)
+@pytest.mark.parametrize(("section", "name"), [row for row in BY_NAME if row not in TABLES])
 def test_bare_name(section: str, name: str) -> None:
-    default = BY_NAME[section, name].default
-    found = load(None, [f"{name}={default}"], {})
+    default = settings.default(BY_NAME[section, name])
+    text = ",".join(default) if isinstance(default, tuple) else default
+    found = load(None, [f"{name}={text}"], {})
     assert value_of(found, section, name) == default
 
 
@@ -228,6 +242,104 @@ def test_text_that_is_wrong(assignment: str, right: str) -> None:
     message = wrong(None, assignment)
     assert message.startswith(f"--set {assignment.partition('=')[0]}: hacd.")
     assert right in message
+
+
+# -- lists, and tables of them
+
+
+@pytest.mark.parametrize(("section", "name"), LISTS)
+def test_list(section: str, name: str, tmp_path: Path) -> None:
+    item = ITEMS[name]
+    path = write(tmp_path, f'[{section}]\n{name} = ["{item}", "{item}"]\n')
+    assert value_of(load(path, (), {}), section, name) == (item, item)
+    assert value_of(load(None, [f"{section}.{name}= {item} ,{item}"], {}), section, name) == (item, item)
+    variable = f"HACD_{section}__{name}".upper()
+    assert value_of(load(path, (), {variable: item}), section, name) == (item,)
+    assert value_of(load(path, (), {variable: " "}), section, name) == ()
+    assert value_of(load(path, [f"{name}="], {}), section, name) == ()
+
+
+@pytest.mark.parametrize(("section", "name"), LISTS)
+@pytest.mark.parametrize("value", ["5", '"0"', "[[]]", "[true]", "[0.5]", "{}", '[""]', '["\\u0000"]', "[-1]"])
+def test_no_list(section: str, name: str, value: str, tmp_path: Path) -> None:
+    path = write(tmp_path, f"[{section}]\n{name} = {value}\n")
+    message = wrong(path)
+    assert message.startswith(f"{path}: {section}.{name}: ")
+    assert message.endswith(" would be right")
+
+
+@pytest.mark.parametrize(("section", "name"), LISTS)
+def test_a_list_has_an_end(section: str, name: str) -> None:
+    most = settings.meta(BY_NAME[section, name]).max_length
+    assert most is not None
+    assert len(settings.check("", section, name, [ITEMS[name]] * most)) == most
+    assert f"a list of at most {most}" in wrong(None, f"{name}={','.join([ITEMS[name]] * (most + 1))}")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "wrong_is"),
+    [
+        ("allow_users=root,no-such-one", "'no-such-one' is wrong: no such user; the name or number of a user"),
+        ("allow_users=4294967295", "'4294967295' is wrong: no such user"),
+        ("allow_groups=no-such-one", "'no-such-one' is wrong: no such group; the name or number of a group"),
+        ("tls_dirs=etc", "'etc' is wrong: no absolute path"),
+        ("allow=10.0.0.1/8", "bits are set behind its prefix, is 10.0.0.0/8 meant?; a network such as"),
+        ("deny=10.0.0.0/33", "no network"),
+        ("hosts=a*.com", "no pattern"),
+        ("hosts=grün.example", "their form in DNS (xn--…) is compared"),
+        ("hosts=" + "x" * 300, "too long"),
+        ("ports=0", "no port; a port or a range"),
+        ("ports=9-8", "no port"),
+        ("ports=65536", "no port"),
+    ],
+)
+def test_item_that_is_wrong(assignment: str, wrong_is: str) -> None:
+    message = wrong(None, assignment)
+    assert wrong_is in message
+    assert message.endswith(" would be right")
+
+
+def test_numbers_in_a_list(tmp_path: Path) -> None:
+    found = load(write(tmp_path, "[hacd]\nallow_users = [0]\n[egress]\nports = [80, 443]\n"), (), {})
+    assert (found.hacd.allow_users, found.egress.ports) == (("0",), ("80", "443"))
+
+
+@pytest.mark.parametrize(("section", "name"), TABLES)
+def test_tables_of_lists(section: str, name: str, tmp_path: Path) -> None:
+    path = write(tmp_path, f"[{section}.{name}.root]\ndeny = []\nports = [80]\n[{section}.{name}.1]\n")
+    assert value_of(load(path, (), {}), section, name) == {"root": {"deny": (), "ports": ("80",)}, "1": {}}
+
+
+@pytest.mark.parametrize(("section", "name"), TABLES)
+@pytest.mark.parametrize(
+    ("text", "wrong_is"),
+    [
+        ("[{0}]\n{1} = 5\n", "{0}.{1}: 5 is wrong: at most 64 tables [{0}.{1}.NAME] with"),
+        ("[{0}.{1}]\nroot = []\n", "{0}.{1}: {{'root': []}} is wrong: at most 64 tables"),
+        ("[{0}.{1}.no-such-one]\n", "{0}.{1}.'no-such-one': no such "),
+        ("[{0}.{1}.root]\ndenny = []\n", "{0}.{1}.root.denny: no such setting; did you mean deny?"),
+        ("[{0}.{1}.root]\nusers = []\n", "{0}.{1}.root.users: no such setting"),
+        ('[{0}.{1}.root]\nports = ["x"]\n', "{0}.{1}.root.ports: 'x' is wrong: no port"),
+        ("".join(f"[{{0}}.{{1}}.{number}]\n" for number in range(65)), "at most 64 tables"),
+    ],
+)
+def test_tables_that_are_wrong(section: str, name: str, text: str, wrong_is: str, tmp_path: Path) -> None:
+    path = write(tmp_path, text.format(section, name))
+    message = wrong(path)
+    assert message.startswith(f"{path}: {section}.{name}")
+    assert wrong_is.format(section, name) in message
+
+
+@pytest.mark.parametrize(("section", "name"), TABLES)
+def test_tables_stand_in_a_file(section: str, name: str) -> None:
+    assert f"at most 64 tables [{section}.{name}.NAME]" in wrong(None, f"{name}=x")
+
+
+def test_settings_are_bounded_in_all(tmp_path: Path) -> None:
+    hosts = ", ".join(f'"{"x" * 250}.{number}"' for number in range(256))
+    message = wrong(write(tmp_path, f"[egress]\nhosts = [{hosts}]\n"))
+    assert "all settings together have " in message
+    assert "at most 65535 would be right" in message
 
 
 @pytest.mark.parametrize("mode", ["0660", "660", "0600", "0777"])

@@ -432,7 +432,7 @@ def test_a_worker_is_killed_in_the_middle(start_daemon: StartDaemon, start_origi
     origin = halfway(start_origin, 2 * MIB)
     url, body = served(nginx, MIB)
     with Taker(daemon.socket) as wire:
-        wire.send([0, 1, "query", [origin.url, {"timeout": 60_000}]])
+        wire.send([0, 1, "query", [origin.url, {"timeout": 60_000, "method": "POST"}]])
         worker = daemon.pid("worker 1")
         wait_for("some of a body", lambda: memfds(worker) > 0)
         os.kill(worker, signal.SIGKILL)

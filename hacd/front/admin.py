@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from hacd.errors import FORBIDDEN, BadRequest, Refused
+from hacd.front.access import is_admin
 from hacd.front.tail import parse
 
 if TYPE_CHECKING:
-    from hacd.front.owner import Peer
     from hacd.front.sessions import Session
-
-
-def is_admin(peer: Peer) -> bool:
-    """Whether that is root or the daemon's own user."""
-    return peer.uid in (0, os.geteuid())
 
 
 def _admin(session: Session, method: str) -> str:
     """Who it is, for the log. Raises Refused for anybody else."""
     peer = session.peer
     if not is_admin(peer):
+        session.front.complaints.warning(
+            "caller %s: %s refused: it is for root and the daemon's own user", peer, method
+        )
         raise Refused(FORBIDDEN, f"{method} is for root and the daemon's own user, not for uid {peer.uid}")
-    return f"uid {peer.uid} pid {peer.pid}"
+    return str(peer)
 
 
 def stop(session: Session, params: list[Any]) -> bool:

@@ -12,7 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from hacd import files, log
 from hacd.errors import BUSY, STOPPING, ProtocolError, Refused
+from hacd.front.access import Access, RulesByUser
 from hacd.front.alarm import Alarm
 from hacd.front.fleet import Fleet
 from hacd.front.owner import Owner, Sender
@@ -23,9 +25,11 @@ from hacd.front.statistics import Statistics
 from hacd.front.tail import Tail
 from hacd.front.transactions import Transaction, Transactions
 from hacd.front.workers import WorkerLink
+from hacd.log.sparing import Sparing
 from hacd.loop import Loop, Timer
-from hacd.outcome import ABORTED, TIMED_OUT, Outcome, drop, failure
-from hacd.query import Query
+from hacd.outcome import ABORTED, DENIED, TIMED_OUT, Outcome, appendix, drop, failure
+from hacd.query import Query, redacted
+from hacd.rpc import pack, unpack
 from hacd.settings import Settings, slots
 
 if TYPE_CHECKING:
@@ -64,6 +68,7 @@ class Front:
         self._overdue: deque[int] = deque()
         self._awake = Timer(loop)
         self._behind: list[Session] = []
+        self.complaints = Sparing()  # of callers who want what they may not
         # Ids of an earlier front are not ids of this one.
         self.prefix = os.urandom(3).hex() + "-"
         self.configure(settings)
@@ -79,6 +84,9 @@ class Front:
         self._timeout = settings.http_async_client.connection_timeout
         self._max_transactions = settings.limits.max_transactions
         self._max_client = settings.limits.max_client_in_flight
+        files.confine(settings.hacd.tls_dirs)
+        self.access = Access(settings)
+        self._rules = RulesByUser(settings) or None  # most have none, and then a query pays one test
         self.fleet.configure(settings)
 
     def _clock_ms(self) -> int:
@@ -118,6 +126,8 @@ class Front:
         url, origin, route, _, xdata, timeout, hdr, body, shape, login = query
         if shape or login:
             self._judge(shape, login is not None)
+        if self._rules is not None:
+            shape = self._rules.shape(session.peer, shape)
         transactions = self.transactions
         if (
             self.stopping
@@ -180,6 +190,8 @@ class Front:
     def _resume(self, transaction: Transaction, code: int, outcome: Outcome) -> None:
         """The only way out of the hash."""
         self.statistics.end(code)
+        if code == DENIED:
+            self._denied(transaction, outcome)
         if transaction.msgid is None:
             self._unsuspended -= 1
         self._alarm.remove(transaction)
@@ -193,6 +205,15 @@ class Front:
             self.fleet.leave(transaction)
         transaction.session.resume(transaction, outcome)
         self.transactions.release(transaction)
+
+    def _denied(self, transaction: Transaction, outcome: Outcome) -> None:
+        """`[egress]` refused a query: counted, and told who asked for it."""
+        self.statistics.denied += 1
+        assert isinstance(outcome, bytes)  # it has no body
+        why = unpack(outcome + appendix("", "", pack(None)))["err"]
+        to = log.about(self.public_id(transaction.id), transaction.route)
+        url = redacted(transaction.url)
+        self.complaints.warning("%s: %s, asked for by %s", url, why, transaction.session.peer, to=to)
 
     def deliver(self, transaction: Transaction, outcome: Outcome, sender: Sender) -> None:
         """The reply of an unsuspended query: to the daemon's own route, to who registered for it, or to its sender."""

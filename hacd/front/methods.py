@@ -11,7 +11,8 @@ from hacd import __version__
 from hacd.errors import BadRequest, shown
 from hacd.expansion import check_vars
 from hacd.front import admin
-from hacd.front.admin import is_admin, none
+from hacd.front.access import is_admin
+from hacd.front.admin import none
 from hacd.outcome import ABORTED
 from hacd.query import check_route, redacted
 
@@ -99,7 +100,11 @@ def cancel(session: Session, params: list[Any]) -> bool:
         transaction = session.transactions.get(wanted) if wanted >= 0 else None
     else:
         transaction = front.find(wanted)
-    if transaction is None or not _may_see(session, transaction.session):
+    if transaction is None:
+        return False
+    if not _may_see(session, transaction.session):
+        owner = transaction.session.peer
+        front.complaints.warning("caller %s: cancel refused: the transaction is uid %d's", session.peer, owner.uid)
         return False
     front.abort(transaction, ABORTED, "cancelled")
     return True

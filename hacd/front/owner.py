@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import socket
 import struct
 from typing import NamedTuple, Protocol
 
 from hacd.front.transactions import Transaction
 from hacd.outcome import Outcome
+
+#: SO_PEERGROUPS of asm-generic/socket.h; Python has no name for it, nor room for more than GROUPS_MAX groups
+PEERGROUPS = 59
+GROUPS_MAX = 256
 
 
 class Peer(NamedTuple):
@@ -16,11 +22,29 @@ class Peer(NamedTuple):
     pid: int
     uid: int
     gid: int
+    #: all his groups, sorted
+    groups: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, sock: socket.socket) -> Peer:
         """The peer of a Unix socket."""
-        return cls(*struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)))
+        pid, uid, gid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return cls(pid, uid, gid, tuple(sorted({gid, *_supplementary(sock, uid, gid)})))
+
+    def __str__(self) -> str:
+        return f"uid {self.uid} pid {self.pid}"
+
+
+def _supplementary(sock: socket.socket, uid: int, gid: int) -> tuple[int, ...]:
+    """The kernel's word of them, as of `connect()`; where it has none, or too many, the system's database."""
+    try:
+        packed = sock.getsockopt(socket.SOL_SOCKET, PEERGROUPS, 4 * GROUPS_MAX)
+        return struct.unpack(f"{len(packed) // 4}I", packed)
+    except OSError:
+        try:
+            return tuple(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid))
+        except KeyError:
+            return ()
 
 
 class Owner(Protocol):

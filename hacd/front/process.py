@@ -9,7 +9,7 @@ from typing import Any
 
 from hacd import log, process, rpc, words
 from hacd.channel import Channel, Flusher
-from hacd.errors import BUSY, Refused
+from hacd.errors import BUSY, FORBIDDEN, Refused
 from hacd.front.control import Control
 from hacd.front.fleet import BEAT
 from hacd.front.front import Front
@@ -98,13 +98,20 @@ class FrontProcess:
     def _caller(self, sock: socket.socket) -> None:
         front = self.front
         limits = front.settings.limits
+        peer = Peer.of(sock)
+        if not front.access.admits(peer):
+            refusal = Refused(FORBIDDEN, f"uid {peer.uid} may not call: hacd.allow_users and allow_groups say who may")
+            front.statistics.refuse(refusal)
+            front.complaints.warning("caller %s refused: not in hacd.allow_users nor allow_groups", peer)
+            _refuse(sock, refusal)
+            return
         if len(front.sessions) >= limits.max_clients:
             front.statistics.busy += 1
             _refuse(sock, Refused(BUSY, f"max_clients ({limits.max_clients}) are connected"))
             return
         decoder = rpc.Decoder(limits.max_frame)
         channel = Channel(self._loop, self._flusher, sock, decoder, limits.max_client_buffer)
-        front.welcome(Session(front, channel, Peer.of(sock)))
+        front.welcome(Session(front, channel, peer))
 
     def _worker(self, sock: socket.socket) -> None:
         peer = Peer.of(sock)

@@ -24,7 +24,7 @@ from hacd.errors import (
     shown,
 )
 from hacd.front import methods
-from hacd.front.admin import is_admin
+from hacd.front.access import is_admin
 from hacd.front.owner import Owner, Peer
 from hacd.front.routing.transaction import Caller, RoutedTransaction
 from hacd.outcome import ABORTED, Held, Outcome, appendix

@@ -38,7 +38,7 @@ class Ends:
 class Statistics(Ends):
     """Counts since the front started."""
 
-    __slots__ = ("busy", "late", "refused", "retried", "shm_fallbacks", "shm_used", "undelivered")
+    __slots__ = ("busy", "denied", "late", "refused", "retried", "shm_fallbacks", "shm_used", "undelivered")
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,6 +47,7 @@ class Statistics(Ends):
         self.busy = 0  # calls refused with `busy`
         self.retried = 0  # queries that a second worker got, since the first was lost
         self.refused = 0  # calls refused for any other reason
+        self.denied = 0  # of the errors, those that `[egress]` refused
         self.shm_fallbacks = 0  # bodies that found no room in shared memory
         self.shm_used = 0  # bytes of bodies in shared memory that the front holds: no counter, but what is there now
 

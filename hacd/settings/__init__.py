@@ -1,6 +1,7 @@
 """The settings: one table, and what follows from it."""
 
-from hacd.settings.checks import check, from_text, is_live, literal, meta, names, quoted, resolve, right
+from hacd.settings import lists
+from hacd.settings.checks import check, default, from_text, is_live, literal, meta, names, quoted, resolve, right
 from hacd.settings.document import document
 from hacd.settings.sources import Source, default_socket, load, loop_name, slots
 from hacd.settings.table import SECTIONS, Hacd, HttpAsyncClient, Settings
@@ -12,10 +13,12 @@ __all__ = [
     "Settings",
     "Source",
     "check",
+    "default",
     "default_socket",
     "document",
     "from_text",
     "is_live",
+    "lists",
     "literal",
     "load",
     "loop_name",

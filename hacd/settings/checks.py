@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
 
 from hacd.errors import SettingsError
+from hacd.settings.lists import GROUPS, RULES_MAX, USERS, Item
 from hacd.settings.table import SECTIONS
+
+#: characters of a list that an error repeats
+SHOWN = 100
 
 #: a switch as text of the environment or of the command line
 BOOLS = {"true": True, "1": True, "false": False, "0": False}
@@ -19,6 +23,10 @@ BOOLS = {"true": True, "1": True, "false": False, "0": False}
 def check(where: str, section: str, name: str, value: Any) -> Any:
     """`value`, if it is one for that setting. Raises SettingsError, which begins with `where`."""
     field = field_of(where, section, name)
+    if _is_list(field):
+        return _check_list(f"{where}{section}.{name}: ", field, value)
+    if _is_table(field):
+        return _check_rules(where, section, field, value)
     try:
         converted = msgspec.convert(value, field.type)
         if isinstance(converted, str) and not converted.isprintable():
@@ -30,11 +38,57 @@ def check(where: str, section: str, name: str, value: Any) -> Any:
         raise SettingsError(f"{where}{section}.{name}: {value!r} is wrong: {right(field)} would be right") from None
 
 
+def _check_list(where: str, field: msgspec.structs.FieldInfo, value: Any) -> tuple[str, ...]:
+    """The items as text: a number of a user or of a port may be given as one."""
+    about = meta(field)
+    assert about.extra is not None
+    item: Item = about.extra["item"]
+    if not isinstance(value, list | tuple) or len(value) > item.most:
+        raise SettingsError(f"{where}{_shown(value)} is wrong: {right(field)} would be right")
+    texts = []
+    for given in value:
+        text = str(given) if type(given) is int else given
+        wrong = item.wrong(text) if isinstance(text, str) and text.isprintable() else "no text"
+        if wrong:
+            raise SettingsError(f"{where}{_shown(given)} is wrong: {wrong}; {item.right} would be right")
+        texts.append(text)
+    return tuple(texts)
+
+
+def _check_rules(where: str, section: str, field: msgspec.structs.FieldInfo, value: Any) -> dict[str, Any]:
+    """Rules by user or group: tables of the section's own lists, by name."""
+    lists = {name: row for name, row in fields_of(section).items() if _is_list(row)}
+    wrong = SettingsError(f"{where}{section}.{field.name}: {_shown(value)} is wrong: {right(field)} would be right")
+    if not isinstance(value, dict) or len(value) > RULES_MAX:
+        raise wrong
+    who = USERS if field.name == "users" else GROUPS
+    rules: dict[str, Any] = {}
+    for name, table in value.items():
+        place = f"{section}.{field.name}.{name}"
+        if not isinstance(table, dict):
+            raise wrong
+        why = who.wrong(name) if name.isprintable() else "no name"
+        if why:
+            raise SettingsError(f"{where}{section}.{field.name}.{name!r}: {why}; {who.right} would be right")
+        for key in table:
+            if key not in lists:
+                raise SettingsError(f"{where}{place}.{key}: no such setting{nearest(key, lists)}")
+        rules[name] = {key: _check_list(f"{where}{place}.{key}: ", lists[key], table[key]) for key in table}
+    return rules
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
 def from_text(where: str, section: str, name: str, text: str) -> Any:
     """The value that text of the environment or of the command line stands for. Raises SettingsError."""
     field = field_of(where, section, name)
     value: Any = text
-    if isinstance(field.default, bool):
+    if _is_list(field):
+        value = [item.strip() for item in text.split(",")] if text.strip() else []
+    elif isinstance(field.default, bool):
         value = BOOLS.get(text.lower(), text)
     elif isinstance(field.default, int):
         try:
@@ -76,6 +130,8 @@ def literal(value: Any) -> str:
     """A setting's value as TOML has it."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(literal, value))}]"
     return quoted(value) if isinstance(value, str) else str(value)
 
 
@@ -101,6 +157,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def _base(annotated: Any) -> Any:
     return get_args(annotated)[0]
+
+
+def _is_list(field: msgspec.structs.FieldInfo) -> bool:
+    return get_origin(_base(field.type)) is tuple
+
+
+def _is_table(field: msgspec.structs.FieldInfo) -> bool:
+    return get_origin(_base(field.type)) is dict
+
+
+def default(field: msgspec.structs.FieldInfo) -> Any:
+    """What a setting is where nothing says otherwise."""
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
 
 
 def meta(field: msgspec.structs.FieldInfo) -> Meta:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from hacd.settings.checks import fields_of, is_live, literal, meta, right
+from hacd.settings.checks import default, fields_of, is_live, literal, meta, right
 from hacd.settings.table import SECTIONS
 
 
@@ -23,8 +23,10 @@ def _documented(field: msgspec.structs.FieldInfo) -> list[str]:
     about = meta(field)
     bounds = right(field).rstrip(",")
     changes = "A reload changes it." if is_live(field) else "Read at the start only."
+    value = default(field)
     return [
         *("", f"# {about.description}"),
         f"# {bounds[0].upper()}{bounds[1:]}. {changes}",
-        f"{field.name} = {literal(field.default)}",
+        # A table that stood here empty could not be added to below.
+        f"# {field.name}: none" if isinstance(value, dict) else f"{field.name} = {literal(value)}",
     ]

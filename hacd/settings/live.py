@@ -11,6 +11,10 @@ from hacd.errors import SettingsError
 from hacd.settings.checks import check as checked
 from hacd.settings.checks import field_of, fields_of, is_live, resolve
 from hacd.settings.table import SECTIONS, Settings
+from hacd.words import DATAGRAM
+
+#: bytes of all settings, as they travel to the supervisor: a datagram, with its word
+SIZE_MAX = DATAGRAM - 1
 
 
 def merged(old: Settings, new: Settings) -> tuple[Settings, list[str], list[str]]:
@@ -44,7 +48,15 @@ def with_value(settings: Settings, name: str, value: Any) -> tuple[Settings, str
     if not is_live(field_of("", section, setting)):
         raise SettingsError(f"{section}.{setting}: it is read at the start only: change it in the file, and restart")
     whole = msgspec.structs.replace(getattr(settings, section), **{setting: value})
-    return msgspec.structs.replace(settings, **{section: whole}), f"{section}.{setting}"
+    return bounded(msgspec.structs.replace(settings, **{section: whole})), f"{section}.{setting}"
+
+
+def bounded(settings: Settings) -> Settings:
+    """The settings, if they can travel: many long lists may be more than that. Raises SettingsError."""
+    size = len(dump(settings))
+    if size > SIZE_MAX:
+        raise SettingsError(f"all settings together have {size} bytes: at most {SIZE_MAX} would be right")
+    return settings
 
 
 def dump(settings: Settings) -> bytes:

@@ -12,7 +12,8 @@ from typing import Any
 
 from hacd.errors import SettingsError
 from hacd.settings.checks import check, from_text, nearest, resolve
-from hacd.settings.table import SECTIONS, Hacd, HttpAsyncClient, Limits, Settings
+from hacd.settings.live import bounded
+from hacd.settings.table import SECTIONS, Settings
 
 LOOPS = ("pyuv", "uvloop")
 
@@ -56,11 +57,8 @@ def load(
             raise SettingsError(f"--set {assignment}: no value: section.name=value would be right")
         section, setting = resolve("--set ", name.strip())
         values[section][setting] = from_text(f"--set {name.strip()}: ", section, setting, text.strip())
-    return Settings(
-        http_async_client=HttpAsyncClient(**values["http_async_client"]),
-        hacd=Hacd(**values["hacd"]),
-        limits=Limits(**values["limits"]),
-    )
+    sections: dict[str, Any] = {section: table(**values[section]) for section, table in SECTIONS.items()}
+    return bounded(Settings(**sections))
 
 
 @dataclass(frozen=True)

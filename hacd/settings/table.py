@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from hacd.rpc import CHUNK
+from hacd.settings import lists
 
 KIB, MIB = 1024, 1024 * 1024
 DAY = 86_400_000
@@ -28,6 +29,11 @@ def _meta(text: str, unit: str = "", live: bool = False, right: str = "", **boun
 
 def _live(text: str, unit: str = "", **bounds: Any) -> Meta:
     return _meta(text, unit, live=True, **bounds)
+
+
+def _list(text: str, item: lists.Item) -> Meta:
+    right = f"a list of at most {item.most}, each {item.right},"
+    return Meta(description=text, max_length=item.most, extra={"unit": "", "live": True, "right": right, "item": item})
 
 
 class HttpAsyncClient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -147,6 +153,25 @@ class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             max_length=NAME_MAX,
         ),
     ] = ""
+    allow_users: Annotated[
+        tuple[str, ...],
+        _list(
+            "Users who may call, beside those in `allow_groups`, root and the daemon's own. With both lists empty: "
+            "everybody who may open the socket.",
+            lists.USERS,
+        ),
+    ] = ()
+    allow_groups: Annotated[
+        tuple[str, ...], _list("Groups whose members may call, supplementary groups counted.", lists.GROUPS)
+    ] = ()
+    tls_dirs: Annotated[
+        tuple[str, ...],
+        _list(
+            "Directories under which the files of a query's `tls_client_cert`, `tls_client_key` and `tls_ca_path` have "
+            "to lie. Empty: anywhere.",
+            lists.DIRECTORIES,
+        ),
+    ] = ()
     routes: Annotated[
         str,
         _live(
@@ -283,16 +308,64 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 32 * MIB
 
 
+#: what is given by user or group: by the name or number, lists of `[egress]` by their names
+Rules = dict[str, dict[str, tuple[str, ...]]]
+
+
+class Egress(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What queries may reach, judged by the address that is connected to. What is refused ends with code 7."""
+
+    allow: Annotated[
+        tuple[str, ...],
+        _list("Networks that may be reached, where `deny` has no network of theirs. Empty: all.", lists.NETWORKS),
+    ] = ()
+    deny: Annotated[
+        tuple[str, ...],
+        _list(
+            "Networks that may not be reached, nor in a form of IPv6's that holds such an address. By default "
+            "link-local ones and fd00:ec2::254: clouds tell secrets there.",
+            lists.NETWORKS,
+        ),
+    ] = ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128")
+    hosts: Annotated[
+        tuple[str, ...],
+        _list(
+            'Hosts that may be named, in URLs and redirects: a name, "*.name" for those under it, an address; with or '
+            "without a port. Empty: all.",
+            lists.HOSTS,
+        ),
+    ] = ()
+    ports: Annotated[tuple[str, ...], _list("Ports that may be connected to. Empty: all.", lists.PORTS)] = ()
+    users: Annotated[
+        Rules,
+        _live(
+            "Rules of one user. A list that is given there stands for that of `[egress]`; the others hold as they are.",
+            right=f"at most {lists.RULES_MAX} tables [egress.users.NAME] with allow, deny, hosts or ports",
+            max_length=lists.RULES_MAX,
+        ),
+    ] = {}
+    groups: Annotated[
+        Rules,
+        _live(
+            "Rules of a group's members, who have none of their own. Of several, the first in the file holds.",
+            right=f"at most {lists.RULES_MAX} tables [egress.groups.NAME] with allow, deny, hosts or ports",
+            max_length=lists.RULES_MAX,
+        ),
+    ] = {}
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings, by section."""
 
     http_async_client: HttpAsyncClient = HttpAsyncClient()
     hacd: Hacd = Hacd()
     limits: Limits = Limits()
+    egress: Egress = Egress()
 
 
 SECTIONS: dict[str, type[Struct]] = {
     "http_async_client": HttpAsyncClient,
     "hacd": Hacd,
     "limits": Limits,
+    "egress": Egress,
 }

@@ -15,13 +15,14 @@ import pycurl
 
 from hacd import log
 from hacd.loop import Loop, Timer
-from hacd.outcome import Outcome
+from hacd.outcome import ABORTED, Outcome
 from hacd.settings import Settings
 from hacd.worker.bodies import Memory
+from hacd.worker.guard import Denied
 from hacd.worker.logins import has_user_info
 from hacd.worker.setup import SetUp, Shape
 from hacd.worker.sockets import Sockets
-from hacd.worker.transfer import Transfer, refused
+from hacd.worker.transfer import Transfer, denied, refused, text
 
 #: handles kept between transfers, of all shapes together
 IDLE_HANDLES = 512
@@ -45,6 +46,8 @@ class Engine:
     def __init__(self, loop: Loop, settings: Settings, report: Report) -> None:
         self._set_up = SetUp(settings)
         self.memory = Memory(settings)
+        self._egress = settings.egress
+        self._mixed = False  # the multi has connections that were made by other rules
         self._report = report
         self.prefix = ""  # of ids, as the front says
         self._loop = loop
@@ -58,7 +61,12 @@ class Engine:
 
     def configure(self, settings: Settings) -> None:
         """These settings hold for transfers that begin from now on. Handles that are set up otherwise go."""
-        self._set_up = SetUp(settings)
+        self._mixed = self._mixed or settings.egress != self._egress
+        self._egress = settings.egress
+        if self._mixed and not self._active:
+            self.close()
+            self._make_multi()  # and so no connection is left that was made by other rules
+        self._set_up = SetUp(settings, self._mixed)
         self.memory.configure(settings)
         while self._idle_count:
             self._discard(self._idle_handle(next(iter(self._idle))))
@@ -68,6 +76,7 @@ class Engine:
         return self.prefix + hex(id_)[2:] if id_ else ""
 
     def _make_multi(self) -> None:
+        self._mixed = False
         self._multi = pycurl.CurlMulti()
         self._sockets = Sockets(self._loop, self._multi)
         self._multi.setopt(pycurl.M_MAXCONNECTS, CONNECTIONS)
@@ -88,8 +97,9 @@ class Engine:
         try:
             transfer.prepare(job, now)
             self._multi.add_handle(transfer.curl)
-        except pycurl.error as error:
-            self._report(job[0], *refused(error, job[1]))
+        except (pycurl.error, Denied) as error:
+            outcome = denied(str(error), text(job[1])) if isinstance(error, Denied) else refused(error, job[1])
+            self._report(job[0], *outcome)
             self._discard(transfer)
             return
         self._active[transfer.id] = transfer
@@ -178,8 +188,17 @@ class Engine:
             left, done, failed = self._multi.info_read()
             for curl in done:
                 self._ended(curl, 0, None)
-            for curl, code, text in failed:
-                self._ended(curl, code, text)
+            for curl, code, err in failed:
+                if not self._tries_anew(curl, code):
+                    self._ended(curl, code, err)
+
+    def _tries_anew(self, curl: pycurl.Curl, code: int) -> bool:
+        """A kept connection was not for this query, which has not begun: it begins, on one of its own."""
+        if code != ABORTED or not self._by_curl[curl].tries_anew(code):
+            return False
+        self._multi.remove_handle(curl)
+        self._multi.add_handle(curl)
+        return True
 
     def _ended(self, curl: pycurl.Curl, code: int, err: str | None) -> None:
         transfer = self._by_curl[curl]

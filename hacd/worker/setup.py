@@ -14,6 +14,7 @@ import pycurl
 from hacd import __version__, log
 from hacd.rpc import unpack
 from hacd.settings import Settings
+from hacd.worker.egress import Egress
 from hacd.worker.logins import logged_out
 from hacd.worker.verbose import Verbose
 
@@ -58,9 +59,12 @@ _BODILESS = (None, b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE")
 
 
 class SetUp:
-    """Sets handles up. One for a worker."""
+    """Sets handles up. One for a worker. `mixed`: connections may be kept that were made by other rules."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, mixed: bool = False) -> None:
+        self.egress = Egress(settings)
+        #: whether a handle may meet connections that its own rules forbid
+        self.shared = mixed or self.egress.differs
         self.max_body = settings.limits.max_body
         self.max_header = settings.limits.max_header
         self._ca_bundle = ca_bundle()
@@ -83,14 +87,17 @@ class SetUp:
         self._verify_host = 2 if parameters.tls_verify_host else 0
         self._verify_peer = parameters.tls_verify_peer
 
-    def apply(self, curl: pycurl.Curl, shape: Shape, open_socket: Callable[..., Any], query: Callable[[], str]) -> int:
+    def options(self, shape: Shape) -> dict[bytes, Any]:
+        """The sticky options of a shape, and beside them the daemon's parameters."""
+        packed = shape[0]
+        return self._defaults | (unpack(packed, text=False) if packed else {})
+
+    def apply(self, curl: pycurl.Curl, options: dict[bytes, Any], has_body: bool, query: Callable[[], str]) -> int:
         """Set a new handle up for a shape; its `authmethod`. Raises pycurl.error for what this libcurl cannot do.
 
         `query()`: the id of the query that the handle carries out, for the log.
         """
-        packed, has_body = shape
-        options = self._defaults | (unpack(packed, text=False) if packed else {})
-        self._always(curl, open_socket)
+        self._always(curl)
         self._tls(curl, options)
         _tcp(curl, options)
         logged_out(curl, options[b"authmethod"])
@@ -104,7 +111,7 @@ class SetUp:
         _method(curl, options.get(b"method"), has_body)
         return int(options[b"authmethod"])
 
-    def _always(self, curl: pycurl.Curl, open_socket: Callable[..., Any]) -> None:
+    def _always(self, curl: pycurl.Curl) -> None:
         set_ = curl.setopt
         set_(pycurl.NOSIGNAL, 1)
         set_(pycurl.PROTOCOLS, HTTP_ONLY)
@@ -113,7 +120,6 @@ class SetUp:
         set_(pycurl.PROXY, "")
         set_(pycurl.USERAGENT, f"hacd/{__version__}")
         set_(pycurl.MAXAGE_CONN, MAXAGE_CONN)
-        set_(pycurl.OPENSOCKETFUNCTION, open_socket)
 
     def _tls(self, curl: pycurl.Curl, options: dict[bytes, Any]) -> None:
         set_ = curl.setopt

@@ -13,8 +13,21 @@ from typing import Any
 
 import pycurl
 
-from hacd.outcome import HEAD_TOO_LARGE, TOO_LARGE, URL_MALFORMED, WRITE_ERROR, Outcome, begin, compose, failure, hold
+from hacd.outcome import (
+    COULDNT_CONNECT,
+    DENIED,
+    HEAD_TOO_LARGE,
+    TOO_LARGE,
+    URL_MALFORMED,
+    WRITE_ERROR,
+    Outcome,
+    begin,
+    compose,
+    failure,
+    hold,
+)
 from hacd.worker.bodies import Body, Memory
+from hacd.worker.guard import Guard
 from hacd.worker.logins import log_in
 from hacd.worker.setup import SetUp, Shape
 
@@ -40,7 +53,8 @@ class Transfer:
     """One easy handle and what it gathers. `id` is that of the query it carries out."""
 
     __slots__ = (
-        *("_authmethod", "_body", "_hdr", "_head", "_max_body", "_max_header", "_sent_body", "_timeout"),
+        *("_authmethod", "_body", "_guard", "_hdr", "_head", "_judges_hosts", "_max_body", "_max_header"),
+        *("_sent_body", "_timeout", "_tried_anew"),
         *("curl", "id", "logs_in", "queued", "set_up", "shape", "url"),
     )
 
@@ -66,20 +80,28 @@ class Transfer:
         self._timeout = 0
         self._hdr = False
         self.logs_in = False  # then it serves no other query
+        self._tried_anew = False
         self.curl = pycurl.Curl()
-        self._authmethod = set_up.apply(self.curl, shape, open_socket, lambda: public_id(self.id))
-        self.curl.setopt(pycurl.HEADERFUNCTION, self._head.append)
+        options = set_up.options(shape)
+        rules = set_up.egress.rules(options)
+        follows = bool(options[b"follow_redirect"])
+        self._guard = Guard(rules, open_socket, self._head, lambda: (self.id, len(self._head)), follows)
+        self._judges_hosts = rules.judges_hosts
+        self._authmethod = set_up.apply(self.curl, options, shape[1], lambda: public_id(self.id))
+        self._guard.apply(self.curl, set_up.shared)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._body.add)
 
     def prepare(self, job: list[Any], now: int) -> None:
         """Set what this query has of its own. `job` is a message of the front's; its text is bytes.
 
-        Raises pycurl.error for what libcurl itself refuses.
+        Raises pycurl.error for what libcurl itself refuses, and Denied for a host that the rules do.
         """
         self.id, self.url, timeout, hdr, body, _shape, accepted, login = job
         self.queued = now - accepted
         if self.queued >= NS_PER_MS:
             timeout = max(1, timeout - self.queued // NS_PER_MS)
+        if self._judges_hosts:
+            self._guard.check_url(self.url)
         set_ = self.curl.setopt
         set_(pycurl.URL, self.url)
         if timeout != self._timeout:
@@ -106,6 +128,14 @@ class Transfer:
         self._sent_body = 0
         self.id = 0
 
+    def tries_anew(self, code: int) -> bool:
+        """Whether to begin once more, on a new connection: the one that was kept is not for this query."""
+        if self._tried_anew or not self._guard.may_try_anew(code):
+            return False
+        self._tried_anew = self.logs_in = True
+        self.curl.setopt(pycurl.FRESH_CONNECT, 1)
+        return True
+
     def close(self) -> None:
         """Give the handle up."""
         self._body.drop()
@@ -115,6 +145,10 @@ class Transfer:
 
     def outcome(self, code: int, err: str | None) -> tuple[int, Outcome]:
         """Code and outcome of the transfer, which has ended with that code of curl's."""
+        if code or self._judges_hosts:
+            why = self._guard.denial(code, self.curl.getinfo_raw(pycurl.EFFECTIVE_URL) if self._judges_hosts else None)
+            if why:
+                return denied(why, self._last_url(), self.curl.getinfo_raw(pycurl.TOTAL_TIME_T))
         head = b"".join(self._head)
         if len(head) > self._max_header:
             head = b""
@@ -184,6 +218,11 @@ def refused(error: pycurl.error, url: bytes) -> tuple[int, bytes]:
     """Code and packed outcome of a query for which libcurl makes no transfer."""
     code, said = error.args if len(error.args) == 2 else (URL_MALFORMED, str(error))
     return code, failure(code, str(said), text(url), 0)
+
+
+def denied(why: str, url: str, total: int = 0) -> tuple[int, bytes]:
+    """Code and packed outcome of a query that the rules refuse, after so many µs."""
+    return DENIED, failure(COULDNT_CONNECT, why, url, total)
 
 
 def text(raw: bytes | None) -> str:

@@ -125,11 +125,11 @@ class RawOrigin:
     `heads` holds the requests' heads as they came; `release` lets go of scripts that wait for it.
     """
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, host: str = "127.0.0.1", port: int = 0) -> None:
         self._script = script
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._listener = socket.create_server((host, port), backlog=1024)
         self.port = int(self._listener.getsockname()[1])
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{host}:{self.port}"
         self.heads: list[bytes] = []
         self.release = threading.Event()
         self._open: list[socket.socket] = []

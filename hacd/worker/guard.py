@@ -1,0 +1,138 @@
+"""Who keeps a transfer to its rules: callbacks of libcurl's that look before it connects, asks, and follows.
+
+Law: OPENSOCKETFUNCTION judges each connection that is made, PREREQFUNCTION each that is used again, wherever rules
+differ; and where hosts are judged, a URL is read by libcurl's own parser. Nothing is raised into libcurl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pycurl
+
+from hacd.outcome import ABORTED, COULDNT_CONNECT, WRITE_ERROR
+from hacd.worker.egress import Rules
+
+# As libcurl itself reads the URL of a query, and a Location.
+_FIRST = getattr(pycurl, "U_NON_SUPPORT_SCHEME", 0) | getattr(pycurl, "U_PATH_AS_IS", 0)
+_NEXT = _FIRST | getattr(pycurl, "U_URLENCODE", 0) | getattr(pycurl, "U_ALLOW_SPACE", 0)
+
+#: where in its life a transfer is: its query, and how many header lines came so far
+Place = tuple[int, int]
+
+
+class Denied(Exception):
+    """The rules forbid a query; the text says why."""
+
+
+class Guard:
+    """Of one handle. `head` gathers header lines; `place()` tells where the transfer is; `follows`: redirects, too."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        open_socket: Callable[..., Any],
+        head: list[bytes],
+        place: Callable[[], Place],
+        follows: bool,
+    ) -> None:
+        self._rules = rules
+        self._open_socket = open_socket
+        self._head = head
+        self._place = place
+        self._follows = follows
+        self._url = b""
+        self._opened: Place = (0, 0)
+        # The last refusal: why, where, and the code that libcurl ends with if nothing comes in between.
+        self._why = ""
+        self._refused: Place = (0, 0)
+        self._code = 0
+
+    def apply(self, curl: pycurl.Curl, shared: bool) -> None:
+        """Set a handle up. `shared`: there may be connections in the pool that these rules forbid."""
+        curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open)
+        if shared:
+            curl.setopt(pycurl.PREREQFUNCTION, self._ask)
+        judges = self._rules.judges_hosts and self._follows
+        curl.setopt(pycurl.HEADERFUNCTION, self._header if judges else self._head.append)
+
+    # -- what libcurl calls
+
+    def _open(self, purpose: int, address: Any) -> Any:
+        why = self._rules.address(*address.addr[:2])
+        if why:
+            self._refuse(why, COULDNT_CONNECT)
+            return pycurl.SOCKET_BAD
+        self._opened = self._place()
+        return self._open_socket(purpose, address)
+
+    def _ask(self, ip: str, _local_ip: str, port: int, _local_port: int) -> int:
+        why = self._rules.address(ip, port)
+        if not why:
+            return int(pycurl.PREREQFUNC_OK)
+        self._refuse(why, ABORTED)
+        return int(pycurl.PREREQFUNC_ABORT)
+
+    def _header(self, line: bytes) -> int | None:
+        """A header line came. A redirect to a host that is not to be named ends the transfer."""
+        self._head.append(line)
+        if line[:9].lower() != b"location:" or not self._redirects():
+            return None
+        try:
+            self._judge(_read(self._url, line[9:].strip()))
+        except Denied as denied:
+            self._refuse(str(denied), WRITE_ERROR)
+            return -1
+        return None
+
+    def _redirects(self) -> bool:
+        status = next((line for line in reversed(self._head) if line.startswith(b"HTTP/")), b"")
+        return status.partition(b" ")[2].lstrip().startswith(b"3")
+
+    # -- what the transfer asks
+
+    def check_url(self, url: bytes) -> None:
+        """Judge the host of a query's URL. Raises Denied."""
+        self._url = url
+        self._judge(_read(url))
+
+    def denial(self, code: int, url: bytes | None) -> str:
+        """Why the transfer was refused, if that is what `code` comes from; "" if it is not.
+
+        `url`: the last one, where hosts are judged. Were libcurl to follow what `_header` did not see, at
+        least no reply would come of it.
+        """
+        if code and code == self._code and self._refused == self._place():
+            return "" if code == COULDNT_CONNECT and self._opened == self._refused else self._why
+        if url is not None and not code:
+            try:
+                self._judge(_read(url))
+            except Denied as denied:
+                return str(denied)
+        return ""
+
+    def may_try_anew(self, code: int) -> bool:
+        """Whether it was a kept connection that was refused, and nothing was sent yet: a new one may lead elsewhere."""
+        return code == ABORTED == self._code and self._refused == self._place() and not self._head
+
+    def _refuse(self, why: str, code: int) -> None:
+        self._why, self._code, self._refused = why, code, self._place()
+
+    def _judge(self, host: tuple[str, int]) -> None:
+        why = self._rules.host(*host)
+        if why:
+            raise Denied(why)
+
+
+def _read(url: bytes, location: bytes | None = None) -> tuple[str, int]:
+    """Host and port of a URL, or of what a Location leads to from there, as libcurl reads them. Raises Denied."""
+    try:
+        parsed = pycurl.CurlUrl(url, _FIRST)
+        if location is not None:
+            parsed.setpart(pycurl.UPART_URL, location, _NEXT)
+        return parsed.host or "", int(parsed.getpart(pycurl.UPART_PORT, pycurl.U_DEFAULT_PORT))
+    except AttributeError:
+        raise Denied("egress: hosts cannot be judged: this pycurl has no CurlUrl") from None
+    except (pycurl.error, UnicodeError, ValueError, TypeError):
+        raise Denied("egress: a URL that cannot be read leads to no known host") from None
