@@ -30,8 +30,14 @@ class Tx(Protocol):
 
     #: what `run` was given, by name (`$name`); a route may change it, and routes to come see that
     vars: dict[str, Any]
-    #: the reply in which this route resumes; None in the route that `run` entered
-    http_reply: Reply | None
+
+    @property
+    def http_reply(self) -> Reply | None:
+        """The reply in which this route resumes, or the one awaited last; None in the route that `run` entered."""
+
+    @property
+    def transactional(self) -> bool:
+        """Whether `http_async_query` can suspend: not where a reply came that nothing was suspended for."""
 
     @property
     def http_req(self) -> MutableMapping[str, Any]:

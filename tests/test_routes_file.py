@@ -21,6 +21,8 @@ from tests.support.waiting import wait_for
 from tests.support.wire import Wire
 
 WRONG = {
+    "ctrl-c": ("raise KeyboardInterrupt\n", ":3: KeyboardInterrupt"),
+    "odd text": ("class E(Exception):\n    __str__ = None\nraise E\n", ":5: E: its text raised TypeError"),
     "syntax": ("def r(tx:\n", ":3: '(' was never closed"),
     "raises": ("x = 1\n1 / 0\n", ":4: ZeroDivisionError: division by zero"),
     "exits": ("import sys; sys.exit('no')\n", ":3: SystemExit: no"),
@@ -55,6 +57,7 @@ def test_no_file() -> None:
 
 def test_modules_beside_the_file(tmp_path: Path) -> None:
     """They are found, and a reload reads them anew; that of a wrong file leaves them as they were."""
+    searched = list(sys.path)
     (tmp_path / "beside_routes.py").write_text("VALUE = 1\n")
     file = write_routes(tmp_path, "import beside_routes\n@route(f'R{beside_routes.VALUE}')\ndef r(tx): pass\n")
     assert list(load(str(file))) == ["R1"]
@@ -64,8 +67,13 @@ def test_modules_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "beside_routes.py").write_text("VALUE = 1 / 0\n")
     with pytest.raises(SettingsError, match="ZeroDivisionError"):
         load(str(file))
+    assert sys.modules["beside_routes"] is before
+    (tmp_path / "beside_routes.py").write_text("VALUE = 1\n")
+    write_routes(tmp_path, "import beside_routes\n@route('R')\ndef r(tx): pass\n@route('R')\ndef s(tx): pass\n")
+    with pytest.raises(SettingsError, match="route 'R' is there twice"):
+        load(str(file))
     assert sys.modules.pop("beside_routes") is before
-    assert str(tmp_path) not in sys.path
+    sys.path[:] = searched
 
 
 def test_loaded_by_others_the_decorator_does_nothing() -> None:
@@ -102,6 +110,33 @@ def test_wrong_file_at_the_start(tmp_path: Path, command: str, text: str, error:
 
 def test_right_file_is_checked(tmp_path: Path) -> None:
     assert run("check", write_routes(tmp_path, "@route('R')\ndef r(tx): pass\n"), tmp_path).returncode == 0
+
+
+def test_modules_that_a_route_imports_when_it_runs(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    package = tmp_path / "helpers_of_routes"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "one.py").write_text("VALUE = 1\n")
+    text = "@route('R')\ndef r(tx):\n    from helpers_of_routes.one import VALUE\n    tx.reply(VALUE)\n"
+    daemon = start_daemon(routes=write_routes(tmp_path, text))
+    with daemon.client() as client:
+        assert client.run("R") == 1
+        (package / "one.py").write_text("VALUE = 22\n")
+        client.reload()
+        assert client.run("R") == 22
+
+
+@pytest.mark.parametrize("text", ["raise KeyboardInterrupt\n", "import os; os._exit(3)\n"])
+def test_reload_of_a_file_that_would_end_the_front(start_daemon: StartDaemon, tmp_path: Path, text: str) -> None:
+    daemon = start_daemon(routes=write_routes(tmp_path, replying(1)))
+    daemon.tolerate.add(" ERROR ")
+    front = daemon.pid("front")
+    write_routes(tmp_path, text)
+    with daemon.client() as client:
+        with pytest.raises(Refused, match=r"bad_request: reload: hacd\.routes: "):
+            client.reload()
+        assert client.run("R") == 1
+    assert daemon.pid("front") == front
 
 
 def replying(value: int) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 from hacd import log
 from hacd.errors import BadRequest, SettingsError
 from hacd.front.front import Front
-from hacd.front.routing.script import load
+from hacd.front.routing.script import check_apart, load
+from hacd.routes import Table
 from hacd.settings import Settings, Source
 from hacd.settings.live import merged, with_value
 
@@ -58,8 +59,15 @@ class Control:
         target = settings.hacd.log_target
         if target != self._front.settings.hacd.log_target:
             log.check_target(target)
-        path = settings.hacd.routes
         if routes:
-            self._front.router.replace(path, load(path) if path else {})
+            self._front.router.replace(settings.hacd.routes, _routes(settings.hacd.routes))
         self._front.configure(settings)
         self._on_change(settings)
+
+
+def _routes(path: str) -> Table:
+    """The routes of that file, which is judged in a process of its own first: what it does there is done to nobody."""
+    if not path:
+        return {}
+    check_apart(path)
+    return load(path)

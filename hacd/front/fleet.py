@@ -142,10 +142,14 @@ class Fleet:
         """A worker died, or was cut off. What it carried out goes to another, or ends with an error."""
         self.links.discard(link)
         self.dispatch.remove(link)
-        held = sorted(link.transactions, key=_age)
+        held = [transaction.id for transaction in sorted(link.transactions, key=_age)]
         if held or not (self._front.stopping or link.leaving):
             log.warning("worker %d [%d] lost (%s) with %d in flight", link.number, link.pid, why, len(held))
-        for transaction in held:
+        for id_ in held:
+            # By id: what one resumes may end others, and their records serve strangers by then.
+            transaction = self._front.transactions.find(id_)
+            if transaction is None:
+                continue
             if self._may_go_on(transaction):
                 self._front.statistics.retried += 1
                 link.transactions.discard(transaction)

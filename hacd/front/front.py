@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from hacd import files, log
@@ -218,7 +218,7 @@ class Front:
     def deliver(self, transaction: Transaction, outcome: Outcome, sender: Sender) -> None:
         """The reply of an unsuspended query: to the daemon's own route, to who registered for it, or to its sender."""
         if transaction.route in self.router.table:
-            self.router.resume(transaction, outcome, sender.peer)
+            self.router.resume(transaction, outcome, sender)
             return
         taker = self.registry.choose(transaction.route, sender) or sender
         if not taker.take(transaction, outcome):
@@ -231,8 +231,20 @@ class Front:
             transaction.worker.cancel(transaction)
         self.fail(transaction, code, err)
 
+    def abort_each(self, ids: Iterable[int], code: int, err: str) -> None:
+        """Abort those of these transactions that are still in flight when their turn comes.
+
+        By id: what one resumes may end others, and their records serve strangers by then.
+        """
+        for id_ in ids:
+            transaction = self.transactions.find(id_)
+            if transaction is not None:
+                self.abort(transaction, code, err)
+
     def fail(self, transaction: Transaction, code: int, err: str) -> None:
         """End a transaction that no worker has any more."""
+        if not transaction.live:
+            return
         total = (self.read_clock() - transaction.started) // 1000
         self._resume(transaction, code, failure(code, err, transaction.url, total))
 
@@ -261,7 +273,8 @@ class Front:
             behind, self._behind = self._behind, []
             for session in behind:
                 session.catch_up()
-        if self._overdue or self._behind:
+        overdue = self.router.overdue and self.router.end_overdue()
+        if self._overdue or self._behind or overdue:
             self._awake.start(_go_on, 0, 0)
 
     # -- what processes log
@@ -308,8 +321,7 @@ class Front:
     def end_all(self) -> None:
         """The time to drain is over: what is in flight ends with an error, and routes send nothing more."""
         self.ending = True
-        for transaction in list(self.transactions):
-            self.abort(transaction, ABORTED, "the daemon is stopping")
+        self.abort_each([transaction.id for transaction in self.transactions], ABORTED, "the daemon is stopping")
 
     def brief(self) -> dict[str, int]:
         """What an operator looks at first."""

@@ -52,6 +52,8 @@ class Owner(Protocol):
 
     peer: Peer
     transactions: dict[int, Transaction]
+    #: those of the routes that it entered: its bound holds for them once more
+    routed: dict[int, Transaction]
     #: it is the daemon's own, and what it has begun may go on while the daemon drains
     inside: bool
 

@@ -44,7 +44,8 @@ _RESUME = rpc.notification_head("resume")
 
 class Session:
     """One caller. `transactions` holds those of his that are in flight: suspended ones by the
-    msgid of their call, unsuspended ones by their id, negative; `runs` those in the daemon's routes, by msgid."""
+    msgid of their call, unsuspended ones by their id, negative; `runs` his calls of routes, by
+    msgid; `routed` the queries of the routes that he entered, by id."""
 
     inside = False
 
@@ -53,6 +54,7 @@ class Session:
         self.peer = peer
         self.transactions: dict[int, Transaction] = {}
         self.runs: dict[int, RoutedTransaction] = {}
+        self.routed: dict[int, Transaction] = {}
         self.takes_descriptors = False
         self._rest: Iterator[Any] | None = None  # calls that wait for this caller's next turn
         self._break: ProtocolError | None = None  # what broke the stream behind those
@@ -265,5 +267,5 @@ class Session:
         for tx in list(self.runs.values()):
             tx.caller_gone()
         self.runs.clear()
-        for transaction in [waiting for key, waiting in self.transactions.items() if key >= 0]:
-            self.front.abort(transaction, ABORTED, f"cancelled: {why}")
+        suspended = [waiting.id for key, waiting in self.transactions.items() if key >= 0]
+        self.front.abort_each(suspended, ABORTED, f"cancelled: {why}")

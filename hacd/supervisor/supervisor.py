@@ -252,7 +252,7 @@ class Supervisor:
                 other.close()
             self._entry(child)(line)
             status = 0
-        except Exception:  # noqa: BLE001
+        except BaseException:  # noqa: BLE001
             log.logger.exception("%s fails", child.name)
         finally:
             sys.stderr.flush()

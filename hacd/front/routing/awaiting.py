@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+FOREIGN = "only tx.query(…), tx.gather(…) and coroutines that await these can be awaited here"
+TWICE = "this is awaited already, elsewhere"
+
 #: runs a step of a route's code, and raises nothing
 Guard = Callable[[Callable[[], None]], None]
 
@@ -36,10 +39,15 @@ class Pending:
     def then(self, on_done: Callable[[], None]) -> None:
         """Call `on_done` once it is done. Raises RuntimeError if somebody else waits already."""
         if self._on_done is not None:
-            raise RuntimeError("this is awaited already, elsewhere")
+            raise RuntimeError(TWICE)
         self._on_done = on_done
         if self.done:
             on_done()
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for it."""
+        return self._on_done is not None
 
     def settle(self, result: Any = None, error: BaseException | None = None) -> None:
         """It is done."""
@@ -63,24 +71,22 @@ class Task:
     def _step(self) -> None:
         try:
             awaited = self.coroutine.send(None)
-            while not _wait(awaited, self.step):
-                awaited = self.coroutine.throw(
-                    RuntimeError("only tx.query(…), tx.gather(…) and coroutines that await these can be awaited here")
-                )
+            while wrong := _wait(awaited, self.step):
+                awaited = self.coroutine.throw(RuntimeError(wrong))
         except StopIteration as end:
             self.ended.settle(end.value)
-        except (Exception, SystemExit) as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
             self.ended.settle(error=error)
 
 
-def _wait(awaited: Any, step: Callable[[], None]) -> bool:
+def _wait(awaited: Any, step: Callable[[], None]) -> str:
+    """Have `step` called once it is done; what is wrong with it, if it cannot be awaited."""
     if not isinstance(awaited, Pending):
-        return False
-    try:
-        awaited.then(step)
-    except RuntimeError:
-        return False
-    return True
+        return FOREIGN
+    if awaited.awaited:
+        return TWICE
+    awaited.then(step)
+    return ""
 
 
 def gather(pendings: list[Pending]) -> Pending:

@@ -22,7 +22,7 @@ class HttpReq(MutableMapping[str, Any]):
                 self._options.clear()
             self._options.pop(key, None)
         elif key == "hdr":
-            lines = value if isinstance(value, list) else [value]
+            lines = value if isinstance(value, list | tuple) else [value]
             self._options["hdr"] = [*self._options.get("hdr", []), *lines]
         else:
             self._options[key] = value

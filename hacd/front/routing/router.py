@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from hacd import log
 from hacd.errors import BUSY, INTERNAL, STOPPING, UNKNOWN_ROUTE, Refused, shown
 from hacd.front.alarm import Alarm
-from hacd.front.owner import Peer
 from hacd.front.routing.transaction import Caller, RoutedTransaction
 from hacd.front.transactions import Transaction
 from hacd.loop import Loop
@@ -18,10 +18,14 @@ from hacd.rpc import unpack
 
 if TYPE_CHECKING:
     from hacd.front.front import Front
+    from hacd.front.owner import Sender
     from hacd.front.sessions import Session
 
 #: ns of a ms
 MS = 1_000_000
+
+#: transactions that are ended at one turn of the loop since their time is over
+EXPIRIES = 64
 
 #: names that an error lists
 NAMED = 20
@@ -35,7 +39,8 @@ class Router:
         self.table: Table = {}
         self.path = ""
         self.live: set[RoutedTransaction] = set()
-        self._alarm: Alarm[RoutedTransaction] = Alarm(loop, lambda: front.read_clock() // MS, self._overdue)
+        self.overdue: deque[RoutedTransaction] = deque()
+        self._alarm: Alarm[RoutedTransaction] = Alarm(loop, lambda: front.read_clock() // MS, self.overdue.extend)
 
     def replace(self, path: str, table: Table) -> None:
         """These are the routes from now on. Transactions that are suspended resume in them."""
@@ -55,9 +60,9 @@ class Router:
         if self.front.stopping:
             raise Refused(STOPPING, "the daemon is stopping and enters no routes")
         limit = self.front.settings.limits.max_client_in_flight
-        if len(session.transactions) + len(session.runs) >= limit:
-            raise Refused(BUSY, f"max_client_in_flight ({limit}) of this connection are in flight")
-        return RoutedTransaction(self, session.peer, variables, caller)
+        if len(session.routed) >= limit:
+            raise Refused(BUSY, f"max_client_in_flight ({limit}) of the routes that this connection entered")
+        return RoutedTransaction(self, session, variables, caller)
 
     def begin(self, tx: RoutedTransaction, route: str, reply: Reply | None = None) -> None:
         """The transaction's first route runs."""
@@ -67,9 +72,9 @@ class Router:
         self._alarm.add(tx, now + timeout, now)
         tx.begin(route, reply)
 
-    def resume(self, transaction: Transaction, outcome: Outcome, peer: Peer) -> None:
+    def resume(self, transaction: Transaction, outcome: Outcome, sender: Sender) -> None:
         """The reply of an unsuspended query comes to the daemon's route of that name."""
-        tx = RoutedTransaction(self, peer, {}, None)
+        tx = RoutedTransaction(self, sender, {}, None)
         self.begin(tx, transaction.route, self.reply(transaction, outcome))
 
     def reply(self, transaction: Transaction, outcome: Outcome) -> Reply:
@@ -87,15 +92,16 @@ class Router:
         if ns > self.front.settings.hacd.route_warn_ms * MS:
             log.about("", route).warning("route %s held the front for %d ms (route_warn_ms)", route, ns // MS)
 
-    def _overdue(self, transactions: list[RoutedTransaction]) -> None:
+    def end_overdue(self) -> bool:
+        """End some of those whose time is over; whether there are more."""
         timeout = self.front.settings.hacd.transaction_timeout
-        for tx in transactions:
+        for _ in range(min(EXPIRIES, len(self.overdue))):
+            tx = self.overdue.popleft()
             if not tx.ended:
-                log.about("", tx.route).warning(
-                    "route %s: no end within transaction_timeout (%d ms)", tx.route, timeout
-                )
-                error = Refused(INTERNAL, f"route {tx.route}: no end within transaction_timeout ({timeout} ms)")
-                tx.end(error)
+                text = f"route {tx.route}: no end within transaction_timeout ({timeout} ms)"
+                log.about(tx.id_in_log, tx.route).warning("%s", text)
+                tx.end(Refused(INTERNAL, text))
+        return bool(self.overdue)
 
     def ended(self, tx: RoutedTransaction) -> None:
         """A transaction is over."""

@@ -22,11 +22,14 @@ from hacd.query import check_route
 #: the name under which a file of routes finds itself
 MODULE = "hacd_routes_file"
 
+#: modules that no file of routes brought: a reload leaves them as they are
+_BEFORE = frozenset(sys.modules)
+
 #: what a process that judged a file says if nothing is wrong
 RIGHT = "right"
 
 
-def load(path: str) -> dict[str, routes.Route]:
+def load(path: str) -> routes.Table:
     """The routes that the file has, by name. Runs the file. Raises SettingsError with place and reason."""
     try:
         code = compile(Path(path).read_bytes(), path, "exec")
@@ -36,13 +39,12 @@ def load(path: str) -> dict[str, routes.Route]:
         raise SettingsError(f"hacd.routes: {_syntax(path, error)}") from None
     module = ModuleType(MODULE)
     module.__file__ = path
-    with _neighbours(path), routes.taking() as taken:
-        sys.modules[MODULE] = module
+    with _neighbours(path, module), routes.taking() as taken:
         try:
             exec(code, module.__dict__)
-        except (Exception, SystemExit) as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
             raise SettingsError(f"hacd.routes: {where(error, path)}: {told(error)}") from None
-    return _table(path, taken)
+        return _table(path, taken)
 
 
 def check_apart(path: str) -> None:
@@ -96,25 +98,34 @@ def _judge(name: Any, function: Any) -> None:
 
 
 @contextmanager
-def _neighbours(path: str) -> Iterator[None]:
-    """Modules beside the file can be imported, and are read anew; if the file is wrong, the old ones stay."""
+def _neighbours(path: str, module: ModuleType) -> Iterator[None]:
+    """Modules and packages beside the file can be imported, also later by its routes, and are read anew.
+
+    If the file is wrong, all is as before.
+    """
     directory = os.path.dirname(os.path.abspath(path))
-    known = {name: module for name, module in sys.modules.items() if _is_in(module, directory)}
-    for name in known:
-        del sys.modules[name]
-    sys.path.insert(0, directory)
+    modules, searched = dict(sys.modules), list(sys.path)
+    _forget(directory, _BEFORE)
+    sys.modules[MODULE] = module
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
     try:
         yield
     except SettingsError:
-        sys.modules.update(known)
+        _forget(directory, frozenset(modules))
+        sys.modules.update(modules)
+        sys.path[:] = searched
         raise
-    finally:
-        sys.path.remove(directory)
 
 
-def _is_in(module: Any, directory: str) -> bool:
-    file = getattr(module, "__file__", None)
-    return isinstance(file, str) and os.path.dirname(file) == directory and not module.__name__.startswith("hacd")
+def _forget(directory: str, but: frozenset[str]) -> None:
+    """Have the modules that lie in that directory imported anew, but for these, hacd's own and installed ones."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name in but or name.partition(".")[0] == "hacd" or not isinstance(file, str):
+            continue
+        if os.path.abspath(file).startswith(directory + os.sep) and "site-packages" not in file:
+            del sys.modules[name]
 
 
 # -- errors for people
@@ -138,5 +149,10 @@ def where(error: BaseException, path: str) -> str:
 
 
 def told(error: BaseException) -> str:
-    """An exception in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    """An exception in one line, whatever its own text may do."""
+    try:
+        text = str(error)
+    except BaseException as wrong:  # noqa: BLE001
+        text = f"its text raised {type(wrong).__name__}"
+    name = type(error).__name__
+    return " ".join((f"{name}: {text}" if text else name).split())[:500]
