@@ -19,6 +19,11 @@ def confine(dirs: Sequence[str]) -> None:
     _dirs = tuple(dirs)
 
 
+def readable(path: str, directory: bool) -> bool:
+    """Whether there is a file, or a directory, that this process may read."""
+    return os.access(path, os.R_OK) and os.path.isdir(path) == directory
+
+
 def resolve(path: str) -> str | None:
     """The path to read; None for one that lies elsewhere. `path` is absolute."""
     if not _dirs:

@@ -6,7 +6,6 @@ caller says is judged here, in the front, before anything is sent; a worker trus
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -162,7 +161,7 @@ def _path(name: str, directory: bool = False) -> Callable[[Any], Any]:
         path = files.resolve(value)
         if path is None:  # said before it is looked for: what is there is nothing to be found out
             raise _wrong(name, value, f"a {what} under one of hacd.tls_dirs would be right")
-        if not os.access(path, os.R_OK) or os.path.isdir(path) != directory:
+        if not files.readable(path, directory):
             raise _wrong(name, value, f"no {what} there that the daemon may read")
         return path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -61,13 +62,13 @@ def client(daemon: Daemon) -> Iterator[Client]:
         yield client
 
 
-@pytest.fixture
-def start_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartDaemon]:
-    """`start_daemon(**settings)`: a daemon of the test's own, ready."""
+@contextmanager
+def daemons(make_directory: Callable[[], Path], **always: object) -> Iterator[StartDaemon]:
+    """Starts daemons, each ready and in a directory of its own, and ends them."""
     started: list[Daemon] = []
 
     def start(**settings: object) -> Daemon:
-        daemon = Daemon(tmp_path_factory.mktemp("daemon"), **settings)  # type: ignore[arg-type]
+        daemon = Daemon(make_directory(), **{**always, **settings})  # type: ignore[arg-type]
         started.append(daemon)
         return daemon.wait_ready()
 
@@ -77,22 +78,26 @@ def start_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartDaem
 
 
 @pytest.fixture
+def start_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartDaemon]:
+    """`start_daemon(**settings)`: a daemon of the test's own, ready."""
+    with daemons(lambda: tmp_path_factory.mktemp("daemon")) as start:
+        yield start
+
+
+@pytest.fixture
 def start_open_daemon() -> Iterator[StartDaemon]:
     """`start_open_daemon(**settings)`: one that every user can reach; pytest's own directories are shut to others."""
-    started: list[Daemon] = []
+
     with tempfile.TemporaryDirectory(prefix="hacd-test-") as directory:
         os.chmod(directory, 0o711)
 
-        def start(**settings: object) -> Daemon:
+        def make_directory() -> Path:
             path = Path(tempfile.mkdtemp(dir=directory))
             path.chmod(0o711)
-            daemon = Daemon(path, socket_mode="0666", **settings)  # type: ignore[arg-type]
-            started.append(daemon)
-            return daemon.wait_ready()
+            return path
 
-        yield start
-        for daemon in started:
-            daemon.close()
+        with daemons(make_directory, socket_mode="0666") as start:
+            yield start
 
 
 @pytest.fixture

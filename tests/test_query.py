@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -296,6 +297,24 @@ def test_descriptors_that_are_reused_are_watched(daemon: Daemon, nginx: Nginx, s
     assert [reply for reply in replies if reply.err == "worker lost"] == []
     assert [reply.ok for reply in replies if not reply.url.startswith(origin.url)] == [1] * 200
     assert "lost" not in daemon.log
+
+
+def test_second_socket_of_a_transfer(start_daemon: StartDaemon, start_origin: StartOrigin) -> None:
+    """Happy Eyeballs: the name's first address hangs, so libcurl has a second socket beside it; both are watched."""
+    origin = start_origin(answer)
+    with contextlib.ExitStack() as stack:
+        try:
+            hangs = stack.enter_context(socket.create_server(("::1", origin.port), family=socket.AF_INET6, backlog=0))
+        except OSError:
+            pytest.skip("no IPv6 here")
+        for _ in range(3):  # its queue is full: who dials now is not answered
+            full = stack.enter_context(socket.socket(socket.AF_INET6))
+            full.setblocking(False)
+            full.connect_ex(hangs.getsockname())
+        with start_daemon().client() as client:
+            replies = list(client.query_many([f"http://localhost:{origin.port}/"] * 5, in_flight=5))
+    assert {(reply.ok, reply.ip) for reply in replies} == {(1, "127.0.0.1")}
+    assert max(reply.time["connect"] for reply in replies) > 150_000  # it gave the first one 200 ms
 
 
 def test_thousand_at_once(daemon: Daemon, nginx: Nginx) -> None:

@@ -216,3 +216,30 @@ def test_client_class(daemon: Daemon) -> None:
     with Client(daemon.socket) as client, pytest.raises(Refused) as refused:
         client.set("max_body", -1)
     assert refused.value.code == "bad_request"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("tls_client_cert", "/no/such", "file"),
+        ("tls_client_key", "/", "file"),
+        ("tls_ca_path", "/etc/passwd", "directory"),
+    ],
+)
+def test_files_that_parameters_name(daemon: Daemon, tmp_path: Path, name: str, value: str, what: str) -> None:
+    """At a set, at a check and at the start: one wrong name would change every query at once."""
+    wrong = f"http_async_client.{name}: '{value}' is wrong: no {what} there that hacd may read"
+    with daemon.client() as client, pytest.raises(Refused) as refused:
+        client.set(name, value)
+    assert refused.value.message == f"set: {wrong}"
+    file = config(tmp_path / "hacd.toml", **{name: f'"{value}"'})
+    for command in ("check", "run"):
+        said = hacd(command, "-c", str(file))
+        assert (said.returncode, said.stderr) == (78, f"hacd: {wrong}\n")
+
+
+def test_switches_of_the_manual_are_on_with_any_value_but_0(start_daemon: StartDaemon, httpbin: Httpbin) -> None:
+    daemon = start_daemon(curl_follow_redirect=2, curl_verbose=7)
+    with daemon.client() as client:
+        assert client.query(f"{httpbin.url}/redirect/1").rs == 200
+    assert "[cURL hdr out] GET /redirect/1" in daemon.log

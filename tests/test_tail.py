@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -348,3 +349,15 @@ def test_query_verbose_of_the_command(start_daemon: StartDaemon, start_origin: S
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, b"ok", b"")
     assert len([text for text in messages(daemon, lines=KEPT) if text == "[cURL hdr in] HTTP/1.1 200 OK"]) == 2
+
+
+def test_async_client_does_not_follow(daemon: Daemon) -> None:
+    async def main() -> None:
+        async with AsyncClient(daemon.socket) as client:
+            with pytest.raises(TypeError, match=r"Client\.tail follows"):
+                await client.tail(follow=True)
+            await client.call("tail", [{"follow": True}])
+            await client.set("route_warn_ms", 60)  # which is logged, and comes as a notification
+            assert (await client.ping())["pid"] == daemon.pid("front")
+
+    asyncio.run(main())

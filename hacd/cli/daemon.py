@@ -31,6 +31,7 @@ def run(config: str | None, path: str | None, assignments: tuple[str, ...]) -> N
         if not path:
             raise SettingsError("--socket: an empty path is wrong: leave the option out for the default")
         settings.check("--socket: ", "hacd", "socket", path)
+    settings.check_files(values)
     supervisor.main(source, values, path or values.hacd.socket or settings.default_socket())
 
 
@@ -50,6 +51,7 @@ def check(config: str) -> None:
     from hacd.supervisor import sockets
 
     values = settings.load(config)
+    settings.check_files(values)
     log.check_target(values.hacd.log_target)
     sockets.owner(values.hacd)
     if values.hacd.routes:

@@ -102,9 +102,10 @@ class _Connection:
             self._fail(error)
 
     def _received(self, message: Any) -> None:
-        if type(message) is list and len(message) == 3 and message[:2] == [rpc.NOTIFICATION, "resume"]:
-            self._on_reply(Reply(message[2][0]))
-            return
+        if type(message) is list and len(message) == 3 and message[0] == rpc.NOTIFICATION:
+            if message[1] == "resume":
+                self._on_reply(Reply(message[2][0]))
+            return  # any other is of a later version, and was not asked for
         msgid, error, result = calls.ended(message)
         if error is not None and calls.ends_connection(error):
             self.lost = calls.lost(self.path, "a frame was too large")
@@ -221,7 +222,12 @@ class AsyncClient:
         return dict(await self.call("reload", []))
 
     async def tail(self, **filter: Any) -> list[dict[str, Any]]:
-        """The last lines of the daemon's log, filtered as by `Client.tail`, which can follow it too."""
+        """The last lines of the daemon's log, filtered as by `Client.tail`, which can follow it too.
+
+        Raises TypeError for `follow`: the connection is shared, and its calls would wait behind a long log.
+        """
+        if filter.get("follow"):
+            raise TypeError("follow: Client.tail follows the log; AsyncClient.tail gives its last lines")
         return list(await self.call("tail", [filter]))
 
     async def stop(self) -> bool:

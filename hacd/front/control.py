@@ -12,8 +12,7 @@ from hacd import log
 from hacd.errors import BadRequest, SettingsError
 from hacd.front.front import Front
 from hacd.front.routing.script import check_apart, load
-from hacd.routes import Table
-from hacd.settings import Settings, Source
+from hacd.settings import Settings, Source, check_files
 from hacd.settings.live import merged, with_value
 
 
@@ -28,7 +27,7 @@ class Control:
     def start(self) -> None:
         """Load the routes. They were judged before the daemon started; a file that has changed since may be wrong."""
         try:
-            self._change(self._front.settings, routes=True)
+            self._load_routes(self._front.settings.hacd.routes)
         except SettingsError as error:
             log.error("no routes: %s", error)
 
@@ -59,15 +58,14 @@ class Control:
         target = settings.hacd.log_target
         if target != self._front.settings.hacd.log_target:
             log.check_target(target)
+        check_files(settings)
         if routes:
-            self._front.router.replace(settings.hacd.routes, _routes(settings.hacd.routes))
+            self._load_routes(settings.hacd.routes)
         self._front.configure(settings)
         self._on_change(settings)
 
-
-def _routes(path: str) -> Table:
-    """The routes of that file, which is judged in a process of its own first: what it does there is done to nobody."""
-    if not path:
-        return {}
-    check_apart(path)
-    return load(path)
+    def _load_routes(self, path: str) -> None:
+        """Take that file's routes. It is judged in a process of its own first: what it does there is done to nobody."""
+        if path:
+            check_apart(path)
+        self._front.router.replace(path, load(path) if path else {})

@@ -1,7 +1,19 @@
 """The settings: one table, and what follows from it."""
 
 from hacd.settings import lists
-from hacd.settings.checks import check, default, from_text, is_live, literal, meta, names, quoted, resolve, right
+from hacd.settings.checks import (
+    check,
+    check_files,
+    default,
+    from_text,
+    is_live,
+    literal,
+    meta,
+    names,
+    quoted,
+    resolve,
+    right,
+)
 from hacd.settings.document import document
 from hacd.settings.sources import Source, default_socket, load, loop_name, slots
 from hacd.settings.table import SECTIONS, Hacd, HttpAsyncClient, Settings
@@ -13,6 +25,7 @@ __all__ = [
     "Settings",
     "Source",
     "check",
+    "check_files",
     "default",
     "default_socket",
     "document",

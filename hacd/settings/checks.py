@@ -9,9 +9,10 @@ from typing import Any, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
+from hacd import files
 from hacd.errors import SettingsError
 from hacd.settings.lists import GROUPS, RULES_MAX, USERS, Item
-from hacd.settings.table import SECTIONS
+from hacd.settings.table import SECTIONS, Settings
 
 #: characters of a list that an error repeats
 SHOWN = 100
@@ -199,3 +200,13 @@ def right(field: msgspec.structs.FieldInfo) -> str:
         choices = get_args(_base(field.type))
         return "one of " + ", ".join(f'"{choice}"' if isinstance(choice, str) else str(choice) for choice in choices)
     return f"text of at most {about.max_length} characters"
+
+
+def check_files(settings: Settings) -> None:
+    """Raise SettingsError where a parameter names a file that is not there, or that this process may not read."""
+    parameters = settings.http_async_client
+    for name, directory in (("tls_client_cert", False), ("tls_client_key", False), ("tls_ca_path", True)):
+        path = getattr(parameters, name)
+        if path and not files.readable(path, directory):
+            what = "directory" if directory else "file"
+            raise SettingsError(f"http_async_client.{name}: {path!r} is wrong: no {what} there that hacd may read")

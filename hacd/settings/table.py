@@ -19,6 +19,9 @@ DAY = 86_400_000
 PATH_MAX = 4095
 NAME_MAX = 255
 
+#: the largest of the manual's switches, which are on with any value but 0
+NON_ZERO = 2**31 - 1
+
 #: bytes that a frame and a body can be allowed to have at the most
 FRAME_MAX = BODY_MAX = 1024 * MIB
 
@@ -97,11 +100,12 @@ class HttpAsyncClient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         _live(
             "Non-zero: log what libcurl says of each transfer, and the headers of requests and replies, at level info.",
             ge=0,
-            le=1,
+            le=NON_ZERO,
         ),
     ] = 0
     curl_follow_redirect: Annotated[
-        int, _live("Non-zero: follow redirects (3xx), to http and https only, and 10 of them at most.", ge=0, le=1)
+        int,
+        _live("Non-zero: follow redirects (3xx), to http and https only, and 10 of them at most.", ge=0, le=NON_ZERO),
     ] = 0
     memory_manager: Annotated[
         Literal["shm", "sys"],
@@ -110,7 +114,7 @@ class HttpAsyncClient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             "take descriptors get the descriptor. sys: in each process's own memory."
         ),
     ] = "shm"
-    tcp_keepalive: Annotated[int, _live("Non-zero: probe idle TCP connections.", ge=0, le=1)] = 0
+    tcp_keepalive: Annotated[int, _live("Non-zero: probe idle TCP connections.", ge=0, le=NON_ZERO)] = 0
     tcp_ka_idle: Annotated[
         int, _live("Time that a connection is idle before the first probe; 0: libcurl's 60 s.", "s", ge=0, le=86_400)
     ] = 0
@@ -175,7 +179,10 @@ class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     routes: Annotated[
         str,
         _live(
-            "File of the daemon's own routes, in Python; it runs as the daemon's user. \"\": none.", max_length=PATH_MAX
+            "File of the daemon's own routes, in Python; it runs as the daemon's user. \"\": none.",
+            right="the absolute path of a file",
+            pattern="^(/.*)?$",
+            max_length=PATH_MAX,
         ),
     ] = ""
     route_warn_ms: Annotated[

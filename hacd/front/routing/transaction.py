@@ -139,7 +139,7 @@ class RoutedTransaction:
         if self.ended:
             return
         if isinstance(comes_back_to, Pending):
-            comes_back_to.settle(reply)
+            self._guarded(lambda: comes_back_to.settle(reply))
         else:
             self._suspended = False
             self._take(reply)
@@ -249,6 +249,7 @@ class RoutedTransaction:
         if self.ended:
             return
         self.ended = True
+        caller, self._caller = self._caller, None  # what a route replies while it is closed comes too late
         self._router.ended(self)
         tasks, self._tasks = self._tasks, set()
         for task in tasks:
@@ -256,7 +257,6 @@ class RoutedTransaction:
             with contextlib.suppress(BaseException):
                 task.coroutine.close()
         self.call_off("its route has ended")
-        caller, self._caller = self._caller, None
         if caller is not None:
             caller.answer(rpc.response(caller.msgid, error.as_wire() if error else None, None))
 
