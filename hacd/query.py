@@ -181,78 +181,43 @@ def _xdata(value: Any) -> bytes:
         raise BadRequest(f"xdata: it cannot travel back: {error}") from None
 
 
-KEYS = {
-    key.name: key
-    for key in (
-        Key("route", "str", '""', "the route in which the transaction is resumed", check_route),
-        Key("suspend", "int", "1", "0: do not suspend; the id comes at once, the reply later", _suspend),
-        Key("xdata", "any", "nil", "comes back with the reply as it is (`$http_xdata`)", _xdata),
-        Key(
-            "vars", "map", "nil", "expand pseudo variables in URL, headers and body; these are the caller's", check_vars
-        ),
-        Key("timeout", "int", "connection_timeout", "ms until the transaction is resumed at the latest", _timeout),
-        Key("hdr", "list of str", "nil", 'headers to add, each "Name: value"', _hdr),
-        Key("body", "bin or str", "nil", "the request's body", _body),
-        Key("username", "str", "nil", "who to log in as", _secret("username")),
-        Key("password", "str", "nil", "the password for that", _secret("password")),
-        Key("all", "nil", "nil", "all keys as the parameters have them; a query starts so anyway", _all),
-        Key("method", "str", "nil", "any token; without it GET, or POST where there is a body", _method, sticky=True),
-        Key(
-            *(
-                "authmethod",
-                "int",
-                "authmethod",
-                "1 Basic, 2 Digest, 4 Negotiate, 8 NTLM, 16 Digest with IE flavour: a sum",
-            ),
-            *(_integer("authmethod", 1, 31), True),
-        ),
-        Key(
-            *("tls_client_cert", "str", "tls_client_cert", "file of the client certificate, PEM"),
-            *(_path("tls_client_cert"), True),
-        ),
-        Key("tls_client_key", "str", "tls_client_key", "file of its key, PEM", _path("tls_client_key"), True),
-        Key(
-            "tls_ca_path", "str", "tls_ca_path", "directory of authorities", _path("tls_ca_path", directory=True), True
-        ),
-        Key(
-            "tcp_keepalive",
-            "int",
-            "tcp_keepalive",
-            "1: probe the idle connection",
-            _integer("tcp_keepalive", 0, 1),
-            True,
-        ),
-        Key(
-            "tcp_ka_idle",
-            "int",
-            "tcp_ka_idle",
-            "s before the first probe",
-            _integer("tcp_ka_idle", 0, 86_400, " s"),
-            True,
-        ),
-        Key(
-            *("tcp_ka_interval", "int", "tcp_ka_interval", "s between two probes"),
-            *(_integer("tcp_ka_interval", 0, 86_400, " s"), True),
-        ),
-        Key(
-            *("follow_redirect", "int", "curl_follow_redirect", "1: follow redirects"),
-            *(_integer("follow_redirect", 0, 1), True),
-        ),
-        Key(
-            *(
-                "http_version",
-                "int",
-                "0",
-                "0 libcurl's choice, 1 HTTP/2 with upgrade, 2 HTTP/2 by prior knowledge, 3 HTTP/3",
-            ),
-            *(_integer("http_version", 0, 3), True),
-        ),
-        Key(
-            *("verbose", "int", "curl_verbose", "1: log what libcurl says of the transfer, and the headers"),
-            *(_integer("verbose", 0, 1), True),
-        ),
-    )
-}
+def _number(name: str, least: int, most: int, text: str, default: str = "", unit: str = "") -> Key:
+    """The row of a number, which is sticky; `default`: the parameter that it stands in for, if not of the same name."""
+    return Key(name, "int", default or name, text, _integer(name, least, most, unit), sticky=True)
+
+
+def _file(name: str, text: str, directory: bool = False) -> Key:
+    """The row of a file, which is sticky."""
+    return Key(name, "str", name, text, _path(name, directory), sticky=True)
+
+
+_ROWS = (
+    Key("route", "str", '""', "the route in which the transaction is resumed", check_route),
+    Key("suspend", "int", "1", "0: do not suspend; the id comes at once, the reply later", _suspend),
+    Key("xdata", "any", "nil", "comes back with the reply as it is (`$http_xdata`)", _xdata),
+    Key("vars", "map", "nil", "expand pseudo variables in URL, headers and body; these are the caller's", check_vars),
+    Key("timeout", "int", "connection_timeout", "ms until the transaction is resumed at the latest", _timeout),
+    Key("hdr", "list of str", "nil", 'headers to add, each "Name: value"', _hdr),
+    Key("body", "bin or str", "nil", "the request's body", _body),
+    Key("username", "str", "nil", "who to log in as", _secret("username")),
+    Key("password", "str", "nil", "the password for that", _secret("password")),
+    Key("all", "nil", "nil", "all keys as the parameters have them; a query starts so anyway", _all),
+    Key("method", "str", "nil", "any token; without it GET, or POST where there is a body", _method, sticky=True),
+    _number("authmethod", 1, 31, "1 Basic, 2 Digest, 4 Negotiate, 8 NTLM, 16 Digest with IE flavour: a sum"),
+    _file("tls_client_cert", "file of the client certificate, PEM"),
+    _file("tls_client_key", "file of its key, PEM"),
+    _file("tls_ca_path", "directory of authorities", directory=True),
+    _number("tcp_keepalive", 0, 1, "1: probe the idle connection"),
+    _number("tcp_ka_idle", 0, 86_400, "s before the first probe", unit=" s"),
+    _number("tcp_ka_interval", 0, 86_400, "s between two probes", unit=" s"),
+    _number("follow_redirect", 0, 1, "1: follow redirects", "curl_follow_redirect"),
+    _number(
+        "http_version", 0, 3, "0 libcurl's choice, 1 HTTP/2 with upgrade, 2 HTTP/2 by prior knowledge, 3 HTTP/3", "0"
+    ),
+    _number("verbose", 0, 1, "1: log what libcurl says of the transfer, and the headers", "curl_verbose"),
+)
+
+KEYS = {key.name: key for key in _ROWS}
 
 #: in a fixed order, so that the same options make the same shape whatever their order was
 _STICKY = tuple(key.name for key in KEYS.values() if key.sticky)

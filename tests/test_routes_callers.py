@@ -9,7 +9,7 @@ import sys
 from hacd import AsyncClient
 from tests.conftest import StartOrigin, StartRoutes
 from tests.support.origins import answer
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 from tests.support.wire import Wire
 
 # -- callers
@@ -69,7 +69,7 @@ def test_a_task_that_is_cancelled(routes: StartRoutes, start_origin: StartOrigin
             while (await client.stats())["in_routes"]:
                 continue
 
-    asyncio.run(main())
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
     assert "route R: cancelled: its caller called it off" in daemon.log
 
 
