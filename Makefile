@@ -10,13 +10,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 HEADER := hacd/loop/pyuv_compat.h
-TYPED  := hacd tests bench docs/examples
+TYPED  := hacd tests bench soak docs/examples
+SECONDS    ?= 60
 DESTDIR    ?=
 PREFIX     ?= /usr/local
 SYSCONFDIR ?= /etc
 GSSAPI := /usr/lib/apache2/modules/mod_auth_gssapi.so
 
-.PHONY: help install install-system demo test test-negotiate run check bench conf clean nginx apache kerberos
+.PHONY: help install install-system demo test test-negotiate run check bench soak conf clean nginx apache kerberos
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +49,9 @@ check: $(VENV)/.check ## format, lint, types, layers, and what install-system in
 
 bench: $(VENV)/.bench nginx ## the benchmarks; results go to bench/results
 	$(BIN)/python -m bench
+
+soak: $(VENV)/.bench nginx ## a daemon in trouble, under load, for SECONDS: no query may be lost, and none end twice
+	$(BIN)/python -m soak --seconds $(SECONDS)
 
 conf: install ## write conf/hacd.toml anew from the table in hacd/settings/table.py
 	$(BIN)/python -m hacd.settings > conf/hacd.toml.new

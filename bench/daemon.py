@@ -46,6 +46,6 @@ def serving(directory: Path, workers: int, settings: Sequence[str] = ()) -> Iter
 def _ready(path: Path, workers: int) -> bool:
     try:
         with Client(str(path)) as client:
-            return len(client.stats()["workers"]) == workers
+            return sum(bool(row["pid"]) for row in client.stats()["workers"]) == workers
     except HacdError:
         return False

@@ -11,6 +11,7 @@ LOG = b"L"  # to the front: what the supervisor logged, for who tails the log
 REOPEN = b"O"  # to a child: the log's file was moved away
 ALIVE = b"A"  # the front: its loop turns; said where systemd watches
 FIGURES = b"F"  # the front: what it has counted; said where systemd is told
+STATES = b"T"  # to the front: of each worker its number, its state and how often it was started again
 RELOAD = b"H"  # to the front: read the settings and the routes again; it says the same when it has
 
 #: bytes of a datagram on the line at the most

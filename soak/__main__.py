@@ -64,7 +64,7 @@ class Soak:
     def _ready(self) -> bool:
         try:
             with Client(self._path) as client:
-                return len(client.stats()["workers"]) == WORKERS
+                return sum(bool(row["pid"]) for row in client.stats()["workers"]) == WORKERS
         except HacdError:
             return False
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from hacd.supervisor.children import BACKOFF_FIRST, BACKOFF_MAX, STEADY, Child, State
+from hacd.supervisor.children import BACKOFF_FIRST, BACKOFF_MAX, QUICK, RETRIES, STEADY, Child, State
 
-STARTING, RUNNING, BACKOFF, STOPPING, ENDED = State
+STARTING, RUNNING, BACKOFF, FATAL, STOPPING, ENDED = State
 
 ARROWS = {
     (STARTING, RUNNING),
     (STARTING, BACKOFF),
+    (STARTING, FATAL),
     (STARTING, STOPPING),
     (RUNNING, BACKOFF),
+    (RUNNING, FATAL),
     (RUNNING, STOPPING),
     (BACKOFF, STARTING),
     (BACKOFF, ENDED),
+    (FATAL, BACKOFF),
+    (FATAL, ENDED),
     (STOPPING, ENDED),
 }
 EVERY = [(before, after) for before in State for after in State]
@@ -30,6 +34,8 @@ def child_in(state: State) -> Child:
         child.ready()
     if state in (STOPPING, ENDED):
         child.stopping()
+    if state is FATAL:
+        delays(child, RETRIES, 0.1)
     assert child.state is state
     return child
 
@@ -59,19 +65,19 @@ def test_spawned_and_ready() -> None:
     assert child.state is RUNNING
 
 
-@pytest.mark.parametrize("state", [RUNNING, BACKOFF, STOPPING, ENDED])
+@pytest.mark.parametrize("state", [RUNNING, BACKOFF, FATAL, STOPPING, ENDED])
 def test_ready_of_one_that_does_not_start_changes_nothing(state: State) -> None:
     child = child_in(state)
     child.ready()
     assert child.state is state
 
 
-@pytest.mark.parametrize("state", [STARTING, RUNNING, STOPPING, ENDED])
+@pytest.mark.parametrize("state", [STARTING, RUNNING, FATAL, STOPPING, ENDED])
 def test_only_who_waits_is_due(state: State) -> None:
     assert not child_in(state).is_due(1e9)
 
 
-@pytest.mark.parametrize("state", [STARTING, RUNNING, STOPPING, ENDED])
+@pytest.mark.parametrize("state", [STARTING, RUNNING, FATAL, STOPPING, ENDED])
 def test_only_who_waits_is_spawned(state: State) -> None:
     with pytest.raises(ValueError, match="-> starting"):
         child_in(state).spawned(43, 101.0)
@@ -100,7 +106,7 @@ def test_stopping_then_died_has_ended() -> None:
 
 @pytest.mark.parametrize(
     ("state", "after"),
-    [(STARTING, STOPPING), (RUNNING, STOPPING), (BACKOFF, ENDED), (STOPPING, STOPPING), (ENDED, ENDED)],
+    [(STARTING, STOPPING), (RUNNING, STOPPING), (BACKOFF, ENDED), (FATAL, ENDED), (STOPPING, STOPPING), (ENDED, ENDED)],
 )
 def test_told_to_stop(state: State, after: State) -> None:
     child = child_in(state)
@@ -123,7 +129,7 @@ def delays(child: Child, lives: int, seconds: float) -> list[float]:
 
 
 def test_backoff_doubles_up_to_the_most() -> None:
-    found = delays(Child("worker 1", 1), 20, 0.25)
+    found = delays(Child("worker 1", 1), 20, QUICK)
     assert found == pytest.approx([min(BACKOFF_FIRST * 2**life, BACKOFF_MAX) for life in range(20)])
     assert found[-1] == pytest.approx(BACKOFF_MAX)
 
@@ -137,3 +143,18 @@ def test_backoff_begins_anew_after_a_steady_life() -> None:
 
 def test_life_that_is_nearly_steady_is_not() -> None:
     assert delays(Child("worker 1", 1), 2, STEADY - 0.5) == pytest.approx([BACKOFF_FIRST, 2 * BACKOFF_FIRST])
+
+
+def test_one_that_cannot_live_is_given_up_and_revived() -> None:
+    child = Child("worker 1", 1)
+    delays(child, RETRIES - 1, QUICK - 0.1)
+    assert child.state is BACKOFF
+    delays(child, 1, QUICK)  # it lived
+    delays(child, RETRIES, QUICK - 0.1)
+    assert (child.state, child.restarts) == (FATAL, 2 * RETRIES)
+    child.revive(7.0)
+    assert child.is_due(7.0)
+    delays(child, RETRIES - 1, 0.1)
+    assert child.state is BACKOFF
+    child.revive(8.0)
+    assert child.state is BACKOFF

@@ -10,6 +10,7 @@ import pytest
 
 from hacd.front.fleet import ATTEMPTS
 from hacd.query import is_idempotent, parse
+from hacd.supervisor.children import RETRIES
 from tests.conftest import StartDaemon, StartOrigin
 from tests.support.origins import Nginx, answer
 from tests.support.waiting import wait_for
@@ -107,6 +108,7 @@ def test_a_worker_that_is_stopped_is_replaced(
         origin.release.set()
         assert wire.receive()[3]["ok"] == 1
     assert f"worker 1 [{victim}] has not answered for 1000 ms" in daemon.log
+    assert f"worker 1 [{victim}] is stopped: killed" in daemon.log
     with daemon.client() as client:
         assert client.query(nginx.url).ok == 1
 
@@ -123,3 +125,37 @@ def test_a_front_that_was_stopped_blames_nobody(start_daemon: StartDaemon, nginx
         beats = client.stats()["uptime_ms"]
         wait_for("two more beats", lambda: client.stats()["uptime_ms"] > beats + 2500)
     assert daemon.pid("worker 1") == worker
+
+
+def test_a_crash_leaves_its_stack_in_the_log(start_daemon: StartDaemon, nginx: Nginx) -> None:
+    daemon = start_daemon(workers=1)
+    daemon.tolerate.add(" ERROR ")
+    victim = daemon.pid("worker 1")
+    os.kill(victim, signal.SIGSEGV)
+    wait_for("its stack", lambda: f"worker 1 [{victim}] stack: Fatal Python error: Segmentation fault" in daemon.log)
+    assert "hacd/worker/process.py" in daemon.log
+    with daemon.client() as client:
+        assert client.query(nginx.url, timeout=20_000).ok == 1
+        (worker,) = client.stats()["workers"]
+        assert (worker["state"], worker["restarts"]) == ("running", 1)
+
+
+def test_a_worker_that_cannot_live_is_given_up_and_revived(start_daemon: StartDaemon, nginx: Nginx) -> None:
+    daemon = start_daemon(workers=2)
+    daemon.tolerate.add(" ERROR ")
+
+    def killed() -> bool:
+        for child in daemon.children():
+            if child.cmdline()[:1] == ["hacd: worker 1"]:
+                child.kill()
+        return "worker 1 is given up: it died 12 times in a row" in daemon.log
+
+    wait_for("it to be given up", killed, patience=60)
+    with daemon.client() as client:
+        first, second = client.stats()["workers"]
+        assert (first["worker"], first["state"], first["pid"], first["restarts"]) == (1, "fatal", 0, RETRIES)
+        assert (second["worker"], second["state"]) == (2, "running")
+        assert client.query(nginx.url).ok == 1
+        os.kill(daemon.process.pid, signal.SIGHUP)
+        wait_for("its revival", lambda: client.stats()["workers"][0]["state"] == "running")
+        wait_for("its hello", lambda: client.stats()["workers"][0]["pid"])

@@ -342,7 +342,7 @@ def test_statistics_have_the_manuals_meaning(
     assert counts == {"requests": 4, "replies": 2, "errors": 1, "timeouts": 1, "in_flight": 0, "refused": 1}
     (worker,) = stats["workers"]
     del counts["refused"]
-    assert worker == {"worker": 1, "pid": daemon.pid("worker 1"), **counts}
+    assert worker == {"worker": 1, "pid": daemon.pid("worker 1"), "state": "running", "restarts": 0, **counts}
 
 
 def test_each_worker_has_its_figures(start_daemon: StartDaemon, nginx: Nginx, nobody: str) -> None:

@@ -22,7 +22,7 @@ def run(config: str | None, path: str | None, assignments: tuple[str, ...]) -> N
     """Run the daemon in the foreground, until SIGTERM or SIGINT; a second one ends it at once."""
     from hacd import settings
     from hacd.errors import SettingsError
-    from hacd.supervisor import supervisor
+    from hacd.supervisor.main import main
 
     _open_standard_files()
     source = settings.Source(config, assignments)
@@ -32,7 +32,7 @@ def run(config: str | None, path: str | None, assignments: tuple[str, ...]) -> N
             raise SettingsError("--socket: an empty path is wrong: leave the option out for the default")
         settings.check("--socket: ", "hacd", "socket", path)
     settings.check_files(values)
-    supervisor.main(source, values, path or values.hacd.socket or settings.default_socket())
+    main(source, values, path or values.hacd.socket or settings.default_socket())
 
 
 def _open_standard_files() -> None:

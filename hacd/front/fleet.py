@@ -14,6 +14,7 @@ from hacd.errors import ProtocolError
 from hacd.front.capabilities import Capabilities
 from hacd.front.dispatch import Dispatch
 from hacd.front.gate import Gate
+from hacd.front.statistics import Ends
 from hacd.front.transactions import Transaction
 from hacd.front.workers import WorkerLink
 from hacd.outcome import RECV_ERROR
@@ -41,6 +42,7 @@ class Fleet:
         self.dispatch: Dispatch[WorkerLink] = Dispatch()
         self.capabilities = Capabilities()
         self.gate: Gate[Transaction] = Gate()
+        self.states: list[list[Any]] = []  # of each worker its number, state and restarts, as the supervisor has them
         self._parked: dict[Transaction, None] = {}  # in the order of their arrival
 
     def configure(self, settings: Settings) -> None:
@@ -137,6 +139,14 @@ class Fleet:
                 self._front.on_worker_stuck(link.number, link.pid)
             link.unanswered += 1
             link.tell(PING, None)
+
+    def figures(self) -> list[dict[str, Any]]:
+        """Of each worker, also of one that is not there, for `stats`."""
+        rows = {link.number: link.as_map() for link in self.links if link.number}
+        for number, state, restarts in self.states:
+            row = rows.setdefault(number, {"worker": number, "pid": 0, "in_flight": 0, **Ends().as_map()})
+            row |= {"state": state, "restarts": restarts}
+        return [rows[number] for number in sorted(rows)]
 
     def _lost(self, link: WorkerLink, why: str) -> None:
         """A worker died, or was cut off. What it carried out goes to another, or ends with an error."""

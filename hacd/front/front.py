@@ -337,13 +337,12 @@ class Front:
     def figures(self) -> dict[str, Any]:
         """For `stats`."""
         in_flight = self.transactions.live
-        links = sorted((link for link in self.fleet.links if link.number), key=lambda link: link.number)
         figures: dict[str, Any] = self.statistics.as_map()
         figures |= {"in_flight": in_flight, "suspended": in_flight - self._unsuspended, "clients": len(self.sessions)}
         figures["waiting"] = self._gate.waiting
         figures["in_routes"] = len(self.router.live)
         return figures | {
-            "workers": [link.as_map() for link in links],
+            "workers": self.fleet.figures(),
             "uptime_ms": self.uptime(),
             "stopping": self.stopping,
         }

@@ -56,6 +56,7 @@ class FrontProcess:
             words.DRAIN: lambda _: self._drain(),
             words.END: lambda _: self._end(),
             words.RELOAD: self._reload,
+            words.STATES: lambda states: setattr(self.front.fleet, "states", rpc.unpack(states)),
             words.REOPEN: lambda _: log.reopen(),
             words.LOG: lambda event: self.front.logged([rpc.unpack(event)]),
         }

@@ -2,10 +2,13 @@
 
     STARTING --ready--> RUNNING --died--> BACKOFF --due--> STARTING
         |                  |
-        +------died--------+--stop--> STOPPING --died--> ENDED <--stop-- BACKOFF
+        +------died--------+--stop--> STOPPING --died--> ENDED <--stop-- BACKOFF, FATAL
+        |                  |
+        +--died once more--+--> FATAL --revive--> BACKOFF
 
-A child that dies soon after its start is restarted later each time, up to BACKOFF_MAX; one
-that has run for STEADY seconds starts again with no delay but the first.
+A child that dies soon after its start is restarted later each time, up to BACKOFF_MAX; one that
+has run for STEADY seconds starts again with no delay but the first. One that died RETRIES times in a row
+within QUICK seconds cannot live, and is given up: a reload revives it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from enum import Enum
 BACKOFF_FIRST = 0.05
 BACKOFF_MAX = 5.0
 STEADY = 10.0
+QUICK = 2.0
+RETRIES = 12
 
 
 class State(Enum):
@@ -23,13 +28,15 @@ class State(Enum):
     STARTING = "starting"
     RUNNING = "running"
     BACKOFF = "backoff"
+    FATAL = "fatal"
     STOPPING = "stopping"
     ENDED = "ended"
 
 
 _ALLOWED = {
-    State.STARTING: (State.RUNNING, State.BACKOFF, State.STOPPING),
-    State.RUNNING: (State.BACKOFF, State.STOPPING),
+    State.STARTING: (State.RUNNING, State.BACKOFF, State.FATAL, State.STOPPING),
+    State.RUNNING: (State.BACKOFF, State.FATAL, State.STOPPING),
+    State.FATAL: (State.BACKOFF, State.ENDED),
     State.BACKOFF: (State.STARTING, State.ENDED),
     State.STOPPING: (State.ENDED,),
     State.ENDED: (),
@@ -46,6 +53,8 @@ class Child:
         self.pid = 0
         self.due = 0.0  # when a child in BACKOFF starts
         self.started = 0.0
+        self.restarts = 0
+        self._quick = 0  # deaths in a row that came soon after the start
         self._delay = BACKOFF_FIRST
 
     def transition(self, state: State) -> None:
@@ -69,7 +78,7 @@ class Child:
         """It has been told to end; one that is not there has ended."""
         if self.state in (State.STARTING, State.RUNNING):
             self.transition(State.STOPPING)
-        elif self.state is State.BACKOFF:
+        elif self.state in (State.BACKOFF, State.FATAL):
             self.transition(State.ENDED)
 
     def died(self, now: float) -> None:
@@ -78,10 +87,23 @@ class Child:
         if self.state is State.STOPPING:
             self.transition(State.ENDED)
             return
-        if now - self.started >= STEADY:
+        lived = now - self.started
+        self._quick = self._quick + 1 if lived < QUICK else 0
+        if lived >= STEADY:
             self._delay = BACKOFF_FIRST
+        self.restarts += 1
+        if self._quick >= RETRIES:
+            self.transition(State.FATAL)
+            return
         self.transition(State.BACKOFF)
         self.put_off(now)
+
+    def revive(self, now: float) -> None:
+        """What may have kept it from living has been mended: try again."""
+        if self.state is State.FATAL:
+            self._delay, self._quick = BACKOFF_FIRST, 0
+            self.transition(State.BACKOFF)
+            self.due = now
 
     def put_off(self, now: float) -> None:
         """It is in BACKOFF, and is not to be started before some time has passed: each time more."""

@@ -7,7 +7,6 @@ stop in the order in which queries go: first the front, which drains, then the w
 from __future__ import annotations
 
 import os
-import resource
 import selectors
 import signal
 import socket
@@ -17,18 +16,23 @@ from collections.abc import Callable
 from typing import Any
 
 from hacd import log, rpc
+from hacd.errors import HacdError
 from hacd.log.relay import Relay
-from hacd.settings import Settings, Source, slots
+from hacd.settings import Settings, Source
 from hacd.settings.live import restore
-from hacd.supervisor import activation, sockets
-from hacd.supervisor.children import Child, State
+from hacd.supervisor import sockets
+from hacd.supervisor.children import RETRIES, Child, State
 from hacd.supervisor.notify import Notify
 from hacd.supervisor.report import Report
 from hacd.supervisor.signals import Signals
-from hacd.words import ALIVE, CONFIG, DATAGRAM, DRAIN, END, FIGURES, LOG, READY, RELOAD, REOPEN, STOP, STUCK
+from hacd.supervisor.stacks import Stack, is_stopped
+from hacd.words import ALIVE, CONFIG, DATAGRAM, DRAIN, END, FIGURES, LOG, READY, RELOAD, REOPEN, STATES, STOP, STUCK
 
 #: seconds that a worker gets to end, and a front beyond its drain, before SIGKILL
 GRACE = 3.0
+
+#: seconds that a child that hangs gets to say where, before SIGKILL
+LAST_WORDS = 0.3
 
 #: signs of life that the front gives within the time that systemd waits for one
 BEATS = 3
@@ -51,9 +55,12 @@ class Supervisor:
         self._internal_path = path + sockets.INTERNAL
         self._selector = selectors.DefaultSelector()
         self._lines: dict[Child, socket.socket] = {}
+        self._stacks: dict[Child, Stack] = {}
+        self._stuck: dict[Child, float] = {}  # when they are killed
         self._stops = 0
         self._kill_at: float | None = None
         self._ready_said = False
+        self._gave_up = False
         self._reload_wanted = False  # SIGHUP came, and the front has not answered it yet
         self.relay = Relay(self._pass_on)
         self.front = Child("front", 0)
@@ -71,7 +78,7 @@ class Supervisor:
         }
 
     def run(self) -> None:
-        """Serve until told to stop. Raises SettingsError where the socket cannot be had."""
+        """Serve until told to stop. Raises SettingsError where the socket cannot be had, HacdError with no front."""
         sockets.check(self._path)
         self._signals = Signals()
         self._selector.register(self._signals.wake, selectors.EVENT_READ)
@@ -90,6 +97,8 @@ class Supervisor:
             self._signals.ignore()
             for path in bound:
                 sockets.remove(path)
+        if self._gave_up:
+            raise HacdError("the front cannot live: the log says how it died")
         log.info("hacd ends")
 
     def _bind(self, bound: list[str]) -> None:
@@ -115,6 +124,7 @@ class Supervisor:
         """Sleep until a signal, a child's word, or the next time that something is due."""
         times = [child.due for child in self._children if child.state is State.BACKOFF]
         times += [self._kill_at] if self._kill_at is not None else []
+        times += self._stuck.values()
         timeout = max(0.0, min(times) - time.monotonic()) if times else None
         for key, _ in self._selector.select(timeout):
             if key.fileobj is self._signals.wake:
@@ -157,8 +167,9 @@ class Supervisor:
         """A worker does not answer the front. Its successor does."""
         for child in self.workers:
             if (child.number, child.pid) == (number, pid):
-                log.error("%s [%d] does not answer: killed", child.name, pid)
-                os.kill(pid, signal.SIGKILL)
+                log.error("%s [%d] %s: killed", child.name, pid, "is stopped" if is_stopped(pid) else "hangs")
+                os.kill(pid, signal.SIGUSR2)  # where it is, if it can still tell
+                self._stuck[child] = time.monotonic() + LAST_WORDS
 
     def _hang_up(self, child: Child) -> None:
         line = self._lines.pop(child, None)
@@ -183,10 +194,19 @@ class Supervisor:
         """The front reads the settings again. One that dies before it has said so leaves that to its successor."""
         log.info("SIGHUP: reload")
         self._reload_wanted = True
+        for child in self._children:
+            child.revive(time.monotonic())
         self._report.reloading()
         line = self._lines.get(self.front)
         if line is not None:
             self._send(self.front, line, RELOAD)
+
+    def _tell_states(self) -> None:
+        """The front knows only the workers that are there; of the others it hears here."""
+        line = self._lines.get(self.front)
+        if line is not None:
+            states = [(worker.number, worker.state.value, worker.restarts) for worker in self.workers]
+            self._send(self.front, line, STATES + rpc.pack(states))
 
     def _reopen_log(self) -> None:
         """The log's file was moved away: each process opens its own anew."""
@@ -216,6 +236,7 @@ class Supervisor:
     def _spawn(self, child: Child) -> None:
         self._hang_up(child)  # of its predecessor
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        stack = Stack()
         sys.stdout.flush()
         sys.stderr.flush()
         try:
@@ -224,10 +245,12 @@ class Supervisor:
             log.error("%s cannot be started: %s", child.name, error.strerror)
             ours.close()
             theirs.close()
+            stack.close()
             child.put_off(time.monotonic())
             return
         if pid == 0:
             ours.close()
+            stack.take()
             self._become(child, theirs)
         theirs.close()
         ours.setblocking(False)
@@ -237,8 +260,10 @@ class Supervisor:
         elif self._reload_wanted:
             self._send(child, ours, RELOAD)
         self._lines[child] = ours
+        self._stacks[child] = stack
         self._selector.register(ours, selectors.EVENT_READ, child)
         log.debug("%s started [%d]", child.name, pid)
+        self._tell_states()
 
     def _become(self, child: Child, line: socket.socket) -> None:
         """In the child: let go of what is the supervisor's, and live. Does not return."""
@@ -286,11 +311,19 @@ class Supervisor:
 
     def _reaped(self, child: Child, pid: int, status: int) -> None:
         child.died(time.monotonic())
+        self._stuck.pop(child, None)
+        self._stacks.pop(child).tell(child.name, pid)
         say = log.debug if child.state is State.ENDED else log.warning if status else log.info
         say("%s [%d] %s", child.name, pid, _how(status))
+        if child.state is State.FATAL:
+            log.error("%s is given up: it died %d times in a row; a reload tries again", child.name, RETRIES)
+        self._tell_states()
         if child is self.front:
             self._report.count({})
-            if self._stops:
+            if child.state is State.FATAL and not self._stops:
+                self._gave_up = True
+                self._stop()  # without a front there is nothing that anybody could wait for
+            elif self._stops:
                 self._stop_workers()
 
     # -- the end
@@ -329,6 +362,11 @@ class Supervisor:
             log.debug("%s is not told: %s", child.name, error.strerror)
 
     def _kill_late(self) -> None:
+        now = time.monotonic()
+        for child, due in list(self._stuck.items()):
+            if due <= now:
+                del self._stuck[child]
+                os.kill(child.pid, signal.SIGKILL)
         if self._kill_at is None or time.monotonic() < self._kill_at:
             return
         self._kill_at = None
@@ -343,46 +381,3 @@ def _how(status: int) -> str:
     if os.WIFSIGNALED(status):
         return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
     return f"ended with exit code {os.WEXITSTATUS(status)}"
-
-
-def main(source: Source, settings: Settings, path: str) -> None:
-    """The daemon's life, in the foreground."""
-    import setproctitle
-
-    given = activation.take(os.environ)  # before anything takes that descriptor's number
-    notify = Notify(os.environ)
-    wanted, path = path, activation.path_of(given) if given else path
-    setproctitle.setproctitle(f"hacd: supervisor {path}")
-    log.configure("supervisor", settings.hacd)
-    supervisor = Supervisor(source, settings, path, given, notify)
-    log.pass_to(supervisor.relay.take)
-    _raise_open_files()
-    _log_rounding(settings)
-    if given:
-        _log_activation(settings, path, wanted)
-    if settings.hacd.routes:
-        from hacd.front.routing.script import check_apart
-
-        check_apart(settings.hacd.routes)
-    supervisor.run()
-
-
-def _raise_open_files() -> None:
-    """A daemon holds many sockets: take what the system allows without asking."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _log_rounding(settings: Settings) -> None:
-    size = settings.http_async_client.hash_size
-    if slots(size) != size:
-        log.info("hash_size %d is no power of two: rounded down to %d", size, slots(size))
-
-
-def _log_activation(settings: Settings, path: str, wanted: str) -> None:
-    log.info("the socket is systemd's, with the permissions that it has there")
-    if wanted != path:
-        log.warning("hacd.socket: %s is not listened on: systemd gave %s", wanted, path)
-    for name in ("socket_owner", "socket_group"):
-        if getattr(settings.hacd, name):
-            log.warning("hacd.%s has no effect on a socket of systemd's", name)
