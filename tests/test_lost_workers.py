@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 
+import psutil
 import pytest
 
 from hacd.front.fleet import ATTEMPTS
+from hacd.ledger import SLOT_BITS, SLOT_MASK, Ledger
 from hacd.query import is_idempotent, parse
 from hacd.supervisor.children import RETRIES
 from tests.conftest import StartDaemon, StartOrigin
-from tests.support.origins import Nginx, answer
+from tests.support.daemon import Daemon
+from tests.support.origins import Nginx, answer, free_port
 from tests.support.waiting import wait_for
 from tests.support.wire import Wire
 
@@ -65,6 +69,50 @@ def test_the_only_worker(start_daemon: StartDaemon, start_origin: StartOrigin) -
         wait_for("it to come again", lambda: len(origin.heads) == 2)
         origin.release.set()
         assert wire.receive()[3]["ok"] == 1
+
+
+def test_a_request_that_has_not_left_is_sent_again(start_daemon: StartDaemon, nginx: Nginx) -> None:
+    """A POST whose connection is not there yet; one that has left is the test above's."""
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port), backlog=0) as hangs, contextlib.ExitStack() as stack:
+        for _ in range(3):  # its queue is full: who dials now waits
+            full = stack.enter_context(socket.socket())
+            full.setblocking(False)
+            full.connect_ex(hangs.getsockname())
+        daemon = start_daemon(workers=1)
+        with Wire(daemon.socket) as wire:
+            wire.send([0, 1, "query", [f"http://127.0.0.1:{port}/", {"timeout": 20_000, "body": b"x"}]])
+            wait_for("it to be in flight", lambda: daemon.stats()["workers"][0]["in_flight"] == 1)
+            victim = daemon.pid("worker 1")
+            os.kill(victim, signal.SIGKILL)
+            wait_for("another to have it", lambda: in_flight_elsewhere(daemon, victim))
+            assert daemon.stats()["retried"] == 1
+            wire.send([2, "cancel", [1]])
+            assert wire.receive()[3]["err"] == "cancelled"
+
+
+def in_flight_elsewhere(daemon: Daemon, victim: int) -> bool:
+    (row,) = daemon.stats()["workers"]
+    return bool(row["pid"] != victim and row["in_flight"] == 1)
+
+
+def test_ledger() -> None:
+    ledger = Ledger(4)
+    one, next_one, chained = 7 << SLOT_BITS | 2, 8 << SLOT_BITS | 2, 1 << SLOT_BITS | SLOT_MASK
+    assert not ledger.reached(one)
+    ledger.note(one)
+    assert ledger.reached(one)
+    ledger.clear(next_one)
+    assert not ledger.reached(next_one)
+    ledger.note(chained)
+    ledger.clear(chained)
+    assert ledger.reached(chained)
+    pid = os.fork()
+    if pid == 0:
+        ledger.note(next_one)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert ledger.reached(next_one)
 
 
 def test_a_query_that_kills_its_workers(start_daemon: StartDaemon, start_origin: StartOrigin, nginx: Nginx) -> None:
@@ -145,9 +193,10 @@ def test_a_worker_that_cannot_live_is_given_up_and_revived(start_daemon: StartDa
     daemon.tolerate.add(" ERROR ")
 
     def killed() -> bool:
-        for child in daemon.children():
-            if child.cmdline()[:1] == ["hacd: worker 1"]:
-                child.kill()
+        with contextlib.suppress(psutil.Error):  # it ended while we looked
+            for child in daemon.children():
+                if child.cmdline()[:1] == ["hacd: worker 1"]:
+                    child.kill()
         return "worker 1 is given up: it died 12 times in a row" in daemon.log
 
     wait_for("it to be given up", killed, patience=60)

@@ -12,7 +12,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from hacd.front import dispatch
 from hacd.front.deadlines import RESOLUTION, SLACK, Deadlines
 from hacd.front.dispatch import BUSY, Dispatch
-from hacd.front.transactions import CHAINED, SLOT_BITS, SLOT_MASK, Transaction, Transactions
+from hacd.front.transactions import CHAINED, Transaction, Transactions
+from hacd.ledger import SLOT_BITS, SLOT_MASK
 from hacd.settings import slots
 
 #: the same examples each time, however slow the machine is

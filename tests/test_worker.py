@@ -22,9 +22,10 @@ from tests.support.waiting import PATIENCE, wait_for
 
 PROGRAM = """
 import socket, sys
+from hacd.ledger import Ledger
 from hacd.settings import Settings
 from hacd.worker import process
-process.main(Settings(), socket.socket(fileno=int(sys.argv[1])), sys.argv[2], 1)
+process.main(Settings(), socket.socket(fileno=int(sys.argv[1])), sys.argv[2], 1, Ledger(1))
 """
 
 

@@ -1,8 +1,8 @@
 """The workers that are there: who carries a query out, and who does when a worker is lost.
 
 Law: a query that was handed to a worker that is lost goes to another only where that can do no harm:
-its method is idempotent, it has had fewer than ATTEMPTS, and it has time left. Everything else ends
-with the error `worker lost`.
+its method is idempotent or its request had not left yet, and it has had fewer than ATTEMPTS. Everything
+else ends with the error `worker lost`.
 """
 
 from __future__ import annotations
@@ -171,7 +171,9 @@ class Fleet:
     def _may_go_on(self, transaction: Transaction) -> bool:
         if transaction.attempts >= ATTEMPTS or self._front.ending:
             return False
-        return is_idempotent(transaction.job[5], transaction.job[4] is not None)
+        if is_idempotent(transaction.job[5], transaction.job[4] is not None):
+            return True
+        return not self._front.ledger.reached(transaction.id)
 
     def _end(self, transaction: Transaction) -> None:
         about = log.about(self._front.public_id(transaction.id), transaction.route)

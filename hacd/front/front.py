@@ -25,6 +25,7 @@ from hacd.front.statistics import Statistics
 from hacd.front.tail import Tail
 from hacd.front.transactions import Transaction, Transactions
 from hacd.front.workers import WorkerLink
+from hacd.ledger import Ledger
 from hacd.log.sparing import Sparing
 from hacd.loop import Loop, Timer
 from hacd.outcome import ABORTED, DENIED, TIMED_OUT, Outcome, appendix, drop, failure
@@ -49,13 +50,14 @@ EXPIRIES = 256
 class Front:
     """The transactions in flight, who waits for them, and who carries them out."""
 
-    def __init__(self, loop: Loop, settings: Settings) -> None:
+    def __init__(self, loop: Loop, settings: Settings, ledger: Ledger) -> None:
         self.statistics = Statistics()
         self.transactions = Transactions(slots(settings.http_async_client.hash_size))
         self.sessions: set[Session] = set()
         self.registry: Registry[Session] = Registry()
         self.router = Router(loop, self)
         self.tail = Tail()
+        self.ledger = ledger
         self.fleet = Fleet(self)
         self._choose = self.fleet.dispatch.choose
         self._gate = self.fleet.gate
@@ -148,6 +150,8 @@ class Front:
             self._unsuspended += 1
         now_ms = now // MS
         self._alarm.add(transaction, now_ms + timeout + GRACE, now_ms)
+        if shape or body is not None:  # it may be one that is not to be sent twice
+            self.ledger.clear(transaction.id)
         transaction.origin = origin
         transaction.job = (transaction.id, url, timeout, hdr, body, shape, now, login)
         if self._gate.limit and not self._gate.enter(transaction):

@@ -18,6 +18,7 @@ from hacd.front.owner import Peer
 from hacd.front.pulse import Duties, Pulse
 from hacd.front.sessions import Session
 from hacd.front.workers import WorkerLink
+from hacd.ledger import Ledger
 from hacd.loop import Loop, Timer
 from hacd.settings import Settings, Source
 from hacd.settings.live import dump
@@ -46,10 +47,11 @@ class FrontProcess:
         public: socket.socket,
         internal: socket.socket,
         duties: Duties,
+        ledger: Ledger,
     ) -> None:
         self._loop = Loop()
         self._flusher = Flusher(self._loop)
-        self.front = Front(self._loop, settings)
+        self.front = Front(self._loop, settings, ledger)
         log.pass_to(lambda event: self.front.logged([event.as_map()]))
         self._control = self.front.control = Control(source, self.front, self._changed)
         on_word: dict[bytes, process.OnWord] = {
@@ -173,11 +175,12 @@ def main(
     public: socket.socket,
     internal: socket.socket,
     duties: Duties,
+    ledger: Ledger,
 ) -> None:
     """The front's life, from the fork to its end."""
     process.title("front")
     log.configure("front", settings.hacd)
-    front = FrontProcess(source, settings, line, public, internal, duties)
+    front = FrontProcess(source, settings, line, public, internal, duties, ledger)
     log.info("listening on %s", public.getsockname())
     front.run()
     statistics = front.front.statistics

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-SLOT_BITS = 24
-SLOT_MASK = (1 << SLOT_BITS) - 1
+from hacd.ledger import SLOT_BITS, SLOT_MASK
+
 #: the slot number of ids whose records are not in the slots
 CHAINED = SLOT_MASK
 

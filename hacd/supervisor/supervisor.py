@@ -17,8 +17,9 @@ from typing import Any
 
 from hacd import log, rpc
 from hacd.errors import HacdError
+from hacd.ledger import Ledger
 from hacd.log.relay import Relay
-from hacd.settings import Settings, Source
+from hacd.settings import Settings, Source, slots
 from hacd.settings.live import restore
 from hacd.supervisor import sockets
 from hacd.supervisor.children import RETRIES, Child, State
@@ -54,6 +55,7 @@ class Supervisor:
         self._notify = notify
         self._internal_path = path + sockets.INTERNAL
         self._selector = selectors.DefaultSelector()
+        self._ledger = Ledger(slots(settings.http_async_client.hash_size))
         self._lines: dict[Child, socket.socket] = {}
         self._stacks: dict[Child, Stack] = {}
         self._stuck: dict[Child, float] = {}  # when they are killed
@@ -290,12 +292,13 @@ class Supervisor:
             from hacd.front.pulse import Duties
 
             duties = Duties(self._given is not None, self._notify.wanted, self._notify.watchdog / BEATS)
-            return lambda line: front.main(self._source, self._settings, line, self._public, self._internal, duties)
+            sockets_ = (self._public, self._internal)
+            return lambda line: front.main(self._source, self._settings, line, *sockets_, duties, self._ledger)
         self._public.close()
         self._internal.close()
         from hacd.worker import process as worker
 
-        return lambda line: worker.main(self._settings, line, self._internal_path, child.number)
+        return lambda line: worker.main(self._settings, line, self._internal_path, child.number, self._ledger)
 
     def _reap(self) -> None:
         while True:

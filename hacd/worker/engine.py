@@ -14,6 +14,7 @@ from typing import Any
 import pycurl
 
 from hacd import log
+from hacd.ledger import Ledger
 from hacd.loop import Loop, Timer
 from hacd.outcome import ABORTED, Outcome
 from hacd.settings import Settings
@@ -43,12 +44,13 @@ Report = Callable[[int, int, Outcome], None]
 class Engine:
     """Carries jobs out. `report` is called once for each that was started and not cancelled."""
 
-    def __init__(self, loop: Loop, settings: Settings, report: Report) -> None:
+    def __init__(self, loop: Loop, settings: Settings, report: Report, ledger: Ledger) -> None:
         self._set_up = SetUp(settings)
         self.memory = Memory(settings)
         self._egress = settings.egress
         self._mixed = False  # the multi has connections that were made by other rules
         self._report = report
+        self._ledger = ledger
         self.prefix = ""  # of ids, as the front says
         self._loop = loop
         self._timer = Timer(loop)
@@ -112,7 +114,7 @@ class Engine:
         """
         if shape in self._idle and not logs_in:
             return self._idle_handle(shape)
-        transfer = Transfer(shape, self._set_up, self._sockets.open, self.public_id, self.memory)
+        transfer = Transfer(shape, self._set_up, self._sockets.open, self.public_id, self.memory, self._ledger)
         transfer.logs_in = logs_in
         self._by_curl[transfer.curl] = transfer
         return transfer

@@ -48,11 +48,20 @@ class Guard:
         self._why = ""
         self._refused: Place = (0, 0)
         self._code = 0
+        self._shared = False
+        self._note: Callable[[int], None] | None = None
 
-    def apply(self, curl: pycurl.Curl, shared: bool) -> None:
-        """Set a handle up. `shared`: there may be connections in the pool that these rules forbid."""
+    def apply(self, curl: pycurl.Curl, shared: bool, note: Callable[[int], None] | None) -> None:
+        """Set a handle up. `shared`: there may be connections in the pool that these rules forbid.
+
+        `note(id)` is told of each query before its request leaves; None where nobody wants to know.
+        """
         curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open)
-        if shared:
+        self._shared = shared
+        self._note = note
+        if note is not None:
+            curl.setopt(pycurl.PREREQFUNCTION, self._ask_and_note)
+        elif shared:
             curl.setopt(pycurl.PREREQFUNCTION, self._ask)
         judges = self._rules.judges_hosts and self._follows
         curl.setopt(pycurl.HEADERFUNCTION, self._header if judges else self._head.append)
@@ -73,6 +82,12 @@ class Guard:
             return int(pycurl.PREREQFUNC_OK)
         self._refuse(why, ABORTED)
         return int(pycurl.PREREQFUNC_ABORT)
+
+    def _ask_and_note(self, *addresses: Any) -> int:
+        answer = self._ask(*addresses) if self._shared else int(pycurl.PREREQFUNC_OK)
+        if answer == pycurl.PREREQFUNC_OK and self._note is not None:
+            self._note(self._place()[0])
+        return answer
 
     def _header(self, line: bytes) -> int | None:
         """A header line came. A redirect to a host that is not to be named ends the transfer."""

@@ -14,6 +14,7 @@ from typing import Any
 from hacd import log, process
 from hacd.channel import Channel, Flusher
 from hacd.errors import ProtocolError
+from hacd.ledger import Ledger
 from hacd.log.relay import Relay
 from hacd.loop import Loop, Timer
 from hacd.outcome import Held, Outcome
@@ -42,12 +43,12 @@ LOG_BACKLOG = 1024 * 1024
 class WorkerProcess:
     """Wires an `Engine` to the front."""
 
-    def __init__(self, settings: Settings, line: socket.socket, path: str, number: int) -> None:
+    def __init__(self, settings: Settings, line: socket.socket, path: str, number: int, ledger: Ledger) -> None:
         self._path = path
         self._number = number
         self._loop = Loop()
         self._flusher = Flusher(self._loop)
-        self._engine = Engine(self._loop, settings, self._report)
+        self._engine = Engine(self._loop, settings, self._report, ledger)
         on_word = {DRAIN: lambda _: self._drain(), END: lambda _: self._loop.stop(), REOPEN: lambda _: log.reopen()}
         self._child = process.Child(self._loop, line, on_word)
         self._redial = Timer(self._loop)
@@ -183,8 +184,8 @@ class WorkerProcess:
         self._redial.start(self._dial, REDIAL, 0)
 
 
-def main(settings: Settings, line: socket.socket, path: str, number: int) -> None:
+def main(settings: Settings, line: socket.socket, path: str, number: int, ledger: Ledger) -> None:
     """A worker's life, from the fork to its end."""
     process.title(f"worker {number}")
     log.configure(f"worker {number}", settings.hacd)
-    WorkerProcess(settings, line, path, number).run()
+    WorkerProcess(settings, line, path, number, ledger).run()

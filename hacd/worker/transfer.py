@@ -13,6 +13,7 @@ from typing import Any
 
 import pycurl
 
+from hacd.ledger import Ledger
 from hacd.outcome import (
     COULDNT_CONNECT,
     DENIED,
@@ -26,6 +27,7 @@ from hacd.outcome import (
     failure,
     hold,
 )
+from hacd.query import is_idempotent
 from hacd.worker.bodies import Body, Memory
 from hacd.worker.guard import Guard
 from hacd.worker.logins import log_in
@@ -65,6 +67,7 @@ class Transfer:
         open_socket: Callable[..., Any],
         public_id: Callable[[int], str],
         memory: Memory,
+        ledger: Ledger,
     ) -> None:
         """Raises pycurl.error where this libcurl cannot do what the shape asks for."""
         self.shape = shape
@@ -88,7 +91,8 @@ class Transfer:
         self._guard = Guard(rules, open_socket, self._head, lambda: (self.id, len(self._head)), follows)
         self._judges_hosts = rules.judges_hosts
         self._authmethod = set_up.apply(self.curl, options, shape[1], lambda: public_id(self.id))
-        self._guard.apply(self.curl, set_up.shared)
+        note = None if is_idempotent(*shape) else ledger.note
+        self._guard.apply(self.curl, set_up.shared, note)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._body.add)
 
     def prepare(self, job: list[Any], now: int) -> None:
