@@ -280,3 +280,20 @@ def test_error_text_is_utf8(daemon: Daemon) -> None:
             reply: Any = wire.call("query", [f"http://{label}.{label}.invalid/", {"timeout": 5000}])[1]
             assert reply["ok"] == 0
             reply["err"].encode()  # raises for half a character
+
+
+def test_a_caller_who_leaves_thousands_holds_nobody(
+    start_daemon: StartDaemon, start_origin: StartOrigin, nginx: Nginx
+) -> None:
+    """They are ended some at each turn; a neighbour's calls come in between."""
+    origin = start_origin(lambda _sock, _head: None)
+    daemon = start_daemon(max_host_connections=10)
+    with Wire(daemon.socket) as leaves:
+        leaves.send(*([0, n, "query", [origin.url, {"timeout": 60_000}]] for n in range(20_000)))
+        wait_for("all of them", lambda: daemon.stats()["in_flight"] == 20_000)
+    seen = set()
+    with daemon.client() as neighbour:
+        while neighbour.stats()["suspended"]:
+            seen.add(neighbour.stats()["suspended"])
+            assert neighbour.query(nginx.url).ok == 1
+    assert len(seen) > 3

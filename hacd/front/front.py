@@ -68,6 +68,7 @@ class Front:
         self._unsuspended = 0
         self._alarm: Alarm[Transaction] = Alarm(loop, self._clock_ms, self._due)
         self._overdue: deque[int] = deque()
+        self._abandoned: deque[tuple[int, str]] = deque()
         self._awake = Timer(loop)
         self._behind: list[Session] = []
         self.complaints = Sparing()  # of callers who want what they may not
@@ -235,6 +236,15 @@ class Front:
             transaction.worker.cancel(transaction)
         self.fail(transaction, code, err)
 
+    def abandon(self, ids: Iterable[int], err: str) -> None:
+        """Nobody waits for these any more: they are aborted, some at each turn, since one caller may leave 100,000."""
+        self._abandoned.extend((id_, err) for id_ in ids)
+
+    def _end_abandoned(self) -> None:
+        for _ in range(min(EXPIRIES, len(self._abandoned))):
+            id_, err = self._abandoned.popleft()
+            self.abort_each((id_,), ABORTED, err)
+
     def abort_each(self, ids: Iterable[int], code: int, err: str) -> None:
         """Abort those of these transactions that are still in flight when their turn comes.
 
@@ -277,8 +287,10 @@ class Front:
             behind, self._behind = self._behind, []
             for session in behind:
                 session.catch_up()
+        if self._abandoned:
+            self._end_abandoned()
         overdue = self.router.overdue and self.router.end_overdue()
-        if self._overdue or self._behind or overdue:
+        if self._overdue or self._behind or self._abandoned or overdue:
             self._awake.start(_go_on, 0, 0)
 
     # -- what processes log

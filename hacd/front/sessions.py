@@ -253,19 +253,19 @@ class Session:
         code = TOO_LARGE if isinstance(error, FrameTooLarge) else BAD_REQUEST
         log.warning("caller uid %d pid %d: %s; connection closed", self.peer.uid, self.peer.pid, error)
         self._refuse(msgid, Refused(code, str(error)))
-        self._abandon("its connection is out of step")
+        # At once: their outcomes are the last that goes over this connection.
+        self.front.abort_each(self._suspended(), ABORTED, "cancelled: its connection is out of step")
         self.channel.close_when_sent()
 
     def _closed(self, why: str) -> None:
         if self.channel.cut:
             log.warning("caller uid %d pid %d %s; connection cut", self.peer.uid, self.peer.pid, why)
         self.front.forget(self)
-        self._abandon("its caller went away")
+        self.front.abandon(self._suspended(), "cancelled: its caller went away")
 
-    def _abandon(self, why: str) -> None:
-        """Nobody waits for this session's suspended queries any more; unsuspended ones go on."""
+    def _suspended(self) -> list[int]:
+        """The queries that nobody waits for any more, but for those of routes, which are told here."""
         for tx in list(self.runs.values()):
             tx.caller_gone()
         self.runs.clear()
-        suspended = [waiting.id for key, waiting in self.transactions.items() if key >= 0]
-        self.front.abort_each(suspended, ABORTED, f"cancelled: {why}")
+        return [waiting.id for key, waiting in self.transactions.items() if key >= 0]

@@ -17,6 +17,10 @@ from hacd import log
 SHOWN = 16_384
 
 
+#: signals by which a process ends that has gone wrong itself
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+
+
 class Stack:
     """One child's file."""
 
@@ -29,11 +33,10 @@ class Stack:
         faulthandler.register(signal.SIGUSR2, self._file, all_threads=True)
 
     def tell(self, name: str, pid: int) -> None:
-        """Log what is there, and let go of it."""
+        """Log what is there."""
         for line in os.pread(self._file.fileno(), SHOWN, 0).decode(errors="replace").splitlines():
             if line.strip():
                 log.error("%s [%d] stack: %s", name, pid, line.strip())
-        self.close()
 
     def close(self) -> None:
         """Let go of it."""

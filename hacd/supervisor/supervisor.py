@@ -26,7 +26,7 @@ from hacd.supervisor.children import RETRIES, Child, State
 from hacd.supervisor.notify import Notify
 from hacd.supervisor.report import Report
 from hacd.supervisor.signals import Signals
-from hacd.supervisor.stacks import Stack, is_stopped
+from hacd.supervisor.stacks import CRASHES, Stack, is_stopped
 from hacd.words import ALIVE, CONFIG, DATAGRAM, DRAIN, END, FIGURES, LOG, READY, RELOAD, REOPEN, STATES, STOP, STUCK
 
 #: seconds that a worker gets to end, and a front beyond its drain, before SIGKILL
@@ -59,6 +59,7 @@ class Supervisor:
         self._lines: dict[Child, socket.socket] = {}
         self._stacks: dict[Child, Stack] = {}
         self._stuck: dict[Child, float] = {}  # when they are killed
+        self._hung: set[Child] = set()
         self._stops = 0
         self._kill_at: float | None = None
         self._ready_said = False
@@ -172,6 +173,7 @@ class Supervisor:
                 log.error("%s [%d] %s: killed", child.name, pid, "is stopped" if is_stopped(pid) else "hangs")
                 os.kill(pid, signal.SIGUSR2)  # where it is, if it can still tell
                 self._stuck[child] = time.monotonic() + LAST_WORDS
+                self._hung.add(child)
 
     def _hang_up(self, child: Child) -> None:
         line = self._lines.pop(child, None)
@@ -314,8 +316,12 @@ class Supervisor:
 
     def _reaped(self, child: Child, pid: int, status: int) -> None:
         child.died(time.monotonic())
+        stack = self._stacks.pop(child)
+        if child in self._hung or os.WIFSIGNALED(status) and os.WTERMSIG(status) in CRASHES:
+            stack.tell(child.name, pid)
+        stack.close()
         self._stuck.pop(child, None)
-        self._stacks.pop(child).tell(child.name, pid)
+        self._hung.discard(child)
         say = log.debug if child.state is State.ENDED else log.warning if status else log.info
         say("%s [%d] %s", child.name, pid, _how(status))
         if child.state is State.FATAL:
