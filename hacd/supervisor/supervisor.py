@@ -317,7 +317,7 @@ class Supervisor:
     def _reaped(self, child: Child, pid: int, status: int) -> None:
         child.died(time.monotonic())
         stack = self._stacks.pop(child)
-        if child in self._hung or os.WIFSIGNALED(status) and os.WTERMSIG(status) in CRASHES:
+        if child in self._hung or (os.WIFSIGNALED(status) and os.WTERMSIG(status) in CRASHES):
             stack.tell(child.name, pid)
         stack.close()
         self._stuck.pop(child, None)
