@@ -113,8 +113,8 @@ def _name_of(line: Any) -> str:
     """What of a header may be repeated in an error: its name, since the value may be a secret."""
     if not isinstance(line, str):
         return f"an item of type {type(line).__name__}"
-    name, colon, _ = line.partition(":")
-    return repr(name[:40]) if colon else "an item without a colon"
+    name = _METHOD.match(line)
+    return repr(name[0][:40]) if name and ":" in line else "an item without a name, or without a colon"
 
 
 def _body(value: Any) -> bytes | str | None:

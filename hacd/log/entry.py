@@ -1,6 +1,7 @@
 """One event of the log, and its forms: a line of text, a line of JSON, a map for who tails the log.
 
 Law: foreign text starts no line of its own, steers no terminal, and is as long as LINE_MAX lets it be.
+Of a longer one no more than READ_MAX is looked at: what it costs has a bound, too.
 Time here is the wall clock: it is for people. Nothing that expires is reckoned by it.
 """
 
@@ -18,6 +19,10 @@ from hacd.log import redaction
 #: characters of one event's text, and of its traceback where it has one
 LINE_MAX = 4096
 TRACE_MAX = 8192
+
+#: Characters of a text that are looked at. More than are shown: what is hidden makes room for what comes
+#: behind it, and a secret is told by its begin and, where it is user-info, by its end.
+READ_MAX = LINE_MAX + 65_536
 
 #: levels, with syslog's numbers for them
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
@@ -47,20 +52,35 @@ class Entry(NamedTuple):
 
 def entry(record: logging.LogRecord, process: str, secrets: bool) -> Entry:
     """What of a record is logged: bounded, printable, and without secrets unless `secrets`."""
-    text, trace = record.getMessage(), ""
+    message = _line(record.getMessage(), secrets)
     if record.exc_info and record.exc_info[0]:
-        trace = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
-    if not secrets:
-        text = redaction.line(text)
-        trace = "\n".join(map(redaction.line, trace.split("\n"))) if trace else ""
-    message = cut(printable(text), LINE_MAX)
-    if trace:
-        # Its end says what happened.
-        message += "\n" + "\n".join(map(printable, trace[-TRACE_MAX:].split("\n")))
+        message += "\n" + _trace("".join(traceback.format_exception(*record.exc_info)), secrets)
     about = record.__dict__
     level = record.levelname.lower()
     id_, route = about.get("query_id", ""), about.get("route", "")
     return Entry(record.created, level, process, record.process or 0, id_, printable(route), message)
+
+
+def _line(text: str, secrets: bool) -> str:
+    """One line, as it is logged."""
+    read = text[:READ_MAX]
+    more = len(text) - len(read)
+    shown = read if secrets else redaction.line(read, cut=more > 0)
+    more += max(0, len(shown) - LINE_MAX)
+    return cut(printable(shown[:LINE_MAX]), LINE_MAX, more)
+
+
+def _trace(text: str, secrets: bool) -> str:
+    """The end of a traceback, which says what happened: whole lines, as long as there is room."""
+    lines: list[str] = []
+    shown = read = 0
+    for line in reversed(text.rstrip("\n").split("\n")):
+        lines.append(_line(line, secrets))
+        shown += len(lines[-1]) + 1
+        read += len(line)
+        if shown > TRACE_MAX or read > READ_MAX:
+            break
+    return "\n".join(reversed(lines))[-TRACE_MAX:]
 
 
 def printable(text: str) -> str:
@@ -71,9 +91,10 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
-def cut(text: str, most: int) -> str:
-    """The text, at most that long; one that was cut says by how much."""
-    return text if len(text) <= most else f"{text[:most]}… ({len(text) - most} characters more)"
+def cut(text: str, most: int, more: int = 0) -> str:
+    """The text, at most that long; one that was cut says by how much. `more`: characters cut before."""
+    more += max(0, len(text) - most)
+    return f"{text[:most]}… ({more} characters more)" if more else text
 
 
 def rfc3339(created: float) -> str:

@@ -7,6 +7,7 @@ origin puts into a header: none of them tries a long match again from each place
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 HIDDEN = "[redacted]"
 
@@ -20,12 +21,24 @@ _USERINFO = re.compile(r"((?<=[A-Za-z0-9+.\-]):/+|(?:^|(?<=[\s'\"<(\[]))//)[^/?#
 #: libcurl cuts its longer texts: where that fell into a user-info, its @ is gone. No host is as long.
 _CUT_USERINFO = re.compile(r"((?<=[A-Za-z0-9+.\-]):/+)[^/?#@\s]{300,}")
 
-_PARAMETER = re.compile(r"([?&;])([^?&;=#\s]*)=([^&#\s'\"]*)")
+#: Browsers take a backslash for a slash, and what origins send is often made for them.
+_BACKSLASHES = re.compile(r"[:/\\]\\")
+
+#: A user-info without scheme and slashes: libcurl takes it for the first part of a path.
+_IN_PATH = re.compile(r"(?<=/)[^/?#\s:@]+:[^/?#\s@]*@")
+
+#: A value may hold quotes, and those around a URL are then part of it: better one too many hidden.
+_PARAMETER = re.compile(r"(?:^|(?<=[?&;#/\s'\"<(\[,]))([^?&;#/\s'\"<(\[,=]+)=([^&#\s]*)")
+
+#: the same in a header of its own, whose value need not encode its blanks
+_IN_HEADER = re.compile(_PARAMETER.pattern.removesuffix(r"([^&#\s]*)") + "([^&#]*)")
 
 #: as libcurl tells of the headers of HTTP/2 and HTTP/3
 _BRACKETED = re.compile(r"\[([^\s\[\]:]+)\s*:")
 _INLINE = re.compile(r"(?<![\w-])(?:(?:proxy-)?authorization|(?:set-)?cookie2?)\s*:", re.I)
 _LOGIN = re.compile(r"( with user ').*", re.S)
+
+_HOST = re.compile(r"[^/?#]*")
 
 
 def is_secret(name: str) -> bool:
@@ -33,36 +46,73 @@ def is_secret(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 
-def line(text: str) -> str:
-    """Any line without user-info in URLs, secret parameters, and headers that hold secrets."""
-    if ":" in text or "//" in text:
-        text = _USERINFO.sub(rf"\1{HIDDEN}@", text)
-        text = _CUT_USERINFO.sub(rf"\1{HIDDEN}", text)
-        text = _without_headers(text)
-    if "=" in text:
-        text = _PARAMETER.sub(_parameter, text)
-    return _LOGIN.sub(rf"\1{HIDDEN}'", text)
+def line(text: str, cut: bool = False) -> str:
+    """Any line without user-info in URLs, secret parameters, and headers that hold secrets.
+
+    `cut`: it is the begin of a longer one. All but a user-info is told by its begin, and that may have its @ beyond.
+    """
+    if cut:
+        return _line(text + "@", _PARAMETER).removesuffix("@")
+    return _line(text, _PARAMETER)
 
 
-def header(text: str, continues: bool) -> tuple[str, bool]:
+def header(text: str, continues: bool, cut: bool = False) -> tuple[str, bool]:
     """A line of a header block, and whether a line that continues it is a secret too.
 
     `continues`: what this said of the line before. A line that begins with a blank continues that one.
+    `cut`: as for `line`.
     """
     if continues and text[:1] in (" ", "\t"):
         return f" {HIDDEN}", True
-    name, colon, _ = text.partition(":")
+    name, colon, value = text.partition(":")
     if colon and is_secret(name):
         return f"{name}: {HIDDEN}", True
-    return line(text), False
+    end = "@" if cut else ""
+    if name.rstrip().lower().endswith("location"):
+        text = f"{name}:{_without_scheme(value + end)}"
+    else:
+        text += end
+    parameters = _IN_HEADER if colon and " " not in name.rstrip() else _PARAMETER
+    return _line(text, parameters).removesuffix(end), False
+
+
+def _line(text: str, parameters: re.Pattern[str]) -> str:
+    if ":" in text or "//" in text or "\\\\" in text:
+        text = _USERINFO.sub(rf"\1{HIDDEN}@", text)
+        text = _CUT_USERINFO.sub(rf"\1{HIDDEN}", text)
+        text = _IN_PATH.sub(f"{HIDDEN}@", text)
+        text = _without_headers(_without_backslashes(text))
+    if "=" in text:
+        text = parameters.sub(_parameter, text)
+    return _LOGIN.sub(rf"\1{HIDDEN}'", text)
 
 
 def _parameter(match: re.Match[str]) -> str:
-    before, name, value = match.groups()
-    if not is_secret(name):
+    name, value = match.groups()
+    if not is_secret(unquote(name)) and not _holds_another(value):
         return match[0]
-    bracket = "]" if value.endswith("]") and value != HIDDEN else ""  # of a header of HTTP/2, not of the value
-    return f"{before}{name}={HIDDEN}{bracket}"
+    end = value[-1:] if value[-1:] in ("]", "'", '"') and value != HIDDEN else ""  # it closes what the URL stands in
+    return f"{name}={HIDDEN}{end}"
+
+
+def _holds_another(value: str) -> bool:
+    """Whether a parameter's value is, or has in it, a URL with a secret of its own."""
+    whole = unquote(value) if "%" in value else value
+    before, assigned, _ = whole.rpartition("=")
+    return (assigned != "" and is_secret(before)) or (whole is not value and ":/" in whole and "@" in whole)
+
+
+def _without_scheme(location: str) -> str:
+    """A `Location` whose user-info follows upon nothing."""
+    host = _HOST.match(location)
+    userinfo, at, _ = host[0].rpartition("@") if host else ("", "", "")
+    return f" {HIDDEN}@{location[len(userinfo) + 1 :]}" if at and ":" in userinfo else location
+
+
+def _without_backslashes(text: str) -> str:
+    """The text without what may be a user-info behind backslashes, which a user-info may hold as well."""
+    found, end = _BACKSLASHES.search(text), text.rfind("@")
+    return f"{text[: found.end()]}{HIDDEN}{text[end:]}" if found and found.end() <= end else text
 
 
 def _without_headers(text: str) -> str:
