@@ -13,6 +13,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import pytest
 
 from hacd import Refused, log
 from hacd.errors import SettingsError
-from hacd.log.entry import LINE_MAX, TRACE_MAX, Entry, as_json, as_text, entry
+from hacd.log.entry import LINE_MAX, READ_MAX, TRACE_MAX, Entry, as_json, as_text, entry
 from hacd.log.relay import WAITING, Relay
 from hacd.log.targets import File, Journal, Stderr, check, open_target
 from hacd.settings import Hacd
@@ -95,6 +96,26 @@ def test_a_secret_is_hidden_before_the_line_is_cut() -> None:
     assert "alice" in entry(record("http://alice:secret@host/"), "front", True).message
 
 
+def test_no_secret_shows_because_a_text_was_cut() -> None:
+    """What is hidden makes room for what comes behind it, up to where the text was cut."""
+    hidden = f"http://u:{'x' * (READ_MAX - 100)}@h/ "
+    for width in range(120):
+        made = entry(record("%s", f"{hidden} http://v:{'S' * width}secret7Zq{'S' * 9000}@h/"), "front", False)
+        assert "secret7Zq" not in made.message
+        assert "SS" not in made.message
+
+
+def test_a_long_text_costs_no_more_than_a_shorter_one() -> None:
+    begin = time.perf_counter()
+    made = entry(record("%s", "<a href='http://x/'>token=1 & more\x1b</a>\n" * 400_000), "front", False)
+    try:
+        raise ValueError("<a href='http://x/'>token=1 & more\x1b</a>\n" * 400_000)
+    except ValueError:
+        entry(record("fails", exc_info=sys.exc_info()), "front", False)
+    assert time.perf_counter() - begin < 1  # 3 s each, where all of it is looked at
+    assert re.search(r"… \(1\d{7} characters more\)$", made.message)
+
+
 def test_a_traceback_keeps_its_lines() -> None:
     try:
         raise ValueError("http://alice:secret@host/\x1b[31m" + "y" * TRACE_MAX)
@@ -166,8 +187,34 @@ def test_a_record_that_does_not_fit_its_text(capsys: pytest.CaptureFixture[str])
     handler, target = log.Handler(), Broken()
     handler.target = target
     handler.emit(record("%d", "no number"))
-    assert target.taken == []
-    assert "Logging error" in capsys.readouterr().err
+    assert target.taken == [f"error: {__file__}:1: a line cannot be logged: TypeError"]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_sink_that_fails_is_told_of_once_and_raises_nothing() -> None:
+    handler, target = log.Handler(), Broken()
+    handler.target = target
+
+    def sink(event: Entry) -> None:
+        raise RuntimeError(event.message)
+
+    handler.sink = sink
+    for text in ("one", "two"):
+        handler.emit(record(text))
+    said = "error: who tails the log misses lines: RuntimeError where they are passed on"
+    assert target.taken == ["info: one", said, "info: two"]
+
+
+def test_what_was_lost_is_told_of_the_target_that_lost_it(tmp_path: Path) -> None:
+    handler, broken = log.Handler(), Broken()
+    handler.target, handler.target_name, broken.broken = broken, "/dev/full", True
+    handler.emit(record("lost"))
+    handler.open(str(tmp_path / "a.log"))
+    handler.emit(record("there"))
+    assert handler.target is not None
+    handler.target.close()
+    said = [line.split(": ", 2)[2] for line in (tmp_path / "a.log").read_text().splitlines()]
+    assert said == ["1 lines were lost: /dev/full did not take them", "there"]
 
 
 def test_a_file_is_appended_to_and_only_its_group_may_read(tmp_path: Path) -> None:
@@ -306,10 +353,19 @@ def test_a_target_that_can_be_had(journald: Journald, tmp_path: Path) -> None:
         target.close()
 
 
-def test_a_pipe_that_nobody_reads_is_no_target(tmp_path: Path) -> None:
+def test_what_is_neither_file_nor_device_is_no_target(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(SettingsError, match=r"hacd\.log_target"):
-        open_target(str(tmp_path / "pipe"), as_text)
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "socket"))
+        for judge in (lambda name: open_target(name, as_text), check):
+            for name, why in (("pipe", "it is a pipe"), ("socket", "it is a socket"), ("link", "")):
+                with pytest.raises(SettingsError, match=rf"^hacd\.log_target: '\S+/{name}' is wrong: {why}"):
+                    judge(str(tmp_path / name))
+    os.close(reader)
+    check("/dev/null")
+    open_target("/dev/null", as_text).close()
 
 
 # -- the way to the front

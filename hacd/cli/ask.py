@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -20,7 +19,7 @@ def stats(path: str | None, as_json: bool) -> None:
     with Client(path) as client:
         figures = client.stats()
     if as_json:
-        click.echo(json.dumps(figures))
+        click.echo(options.as_json(figures))
         return
     workers: list[dict[str, Any]] = figures.pop("workers")
     for name, value in figures.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
 
 import click
@@ -25,7 +24,7 @@ def call(path: str | None, route: str, variables: dict[str, str] | None, as_json
     if isinstance(result, str | bytes) and not as_json:
         click.echo(result)
     elif result is not None or as_json:
-        click.echo(json.dumps(result, ensure_ascii=False, default=_text))
+        click.echo(options.as_json(result, _text))
 
 
 def _text(value: Any) -> str:

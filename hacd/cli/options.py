@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +12,14 @@ import click
 def line(text: str) -> str:
     """Foreign text for a terminal: on one line, and with no control characters that would steer it."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in " ".join(text.split()))
+
+
+def as_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """A value as JSON that people can read, and that steers no terminal: what is not printable is escaped."""
+    text = json.dumps(value, ensure_ascii=False, default=default)
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in text)
 
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -102,7 +101,7 @@ def _body(data: str) -> bytes:
 def _print(reply: Reply, include: bool, output: str | None, as_json: bool, fail: bool) -> int:
     failed = fail and reply.rs >= 400
     if as_json:
-        data = json.dumps(printable(reply), ensure_ascii=False).encode(errors="replace") + b"\n"
+        data = options.as_json(printable(reply)).encode() + b"\n"
     else:
         data = (reply.head if include else b"") + (b"" if failed else reply.rb)
     _write(data, output)

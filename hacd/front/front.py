@@ -71,7 +71,7 @@ class Front:
         self._abandoned: deque[tuple[int, str]] = deque()
         self._awake = Timer(loop)
         self._behind: list[Session] = []
-        self.complaints = Sparing()  # of callers who want what they may not
+        self.complaints = Sparing()  # of what callers can cause as often as they like
         # Ids of an earlier front are not ids of this one.
         self.prefix = os.urandom(3).hex() + "-"
         self.configure(settings)

@@ -251,7 +251,8 @@ class Session:
             return
         msgid = error.msgid if isinstance(error, FrameTooLarge) else None
         code = TOO_LARGE if isinstance(error, FrameTooLarge) else BAD_REQUEST
-        log.warning("caller uid %d pid %d: %s; connection closed", self.peer.uid, self.peer.pid, error)
+        to = self.front.complaints
+        to.warning("caller uid %d pid %d: %s; connection closed", self.peer.uid, self.peer.pid, error)
         self._refuse(msgid, Refused(code, str(error)))
         # At once: their outcomes are the last that goes over this connection.
         self.front.abort_each(self._suspended(), ABORTED, "cancelled: its connection is out of step")
@@ -259,7 +260,8 @@ class Session:
 
     def _closed(self, why: str) -> None:
         if self.channel.cut:
-            log.warning("caller uid %d pid %d %s; connection cut", self.peer.uid, self.peer.pid, why)
+            to = self.front.complaints
+            to.warning("caller uid %d pid %d %s; connection cut", self.peer.uid, self.peer.pid, why)
         self.front.forget(self)
         self.front.abandon(self._suspended(), "cancelled: its caller went away")
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 
 from hacd.errors import SettingsError
-from hacd.log import targets
+from hacd.log import hooks, targets
 from hacd.log.entry import FORMS, Entry, entry
 from hacd.log.targets import check as check_target
 from hacd.settings import Hacd
@@ -60,7 +60,9 @@ class Handler(logging.Handler):
         self.target_name = ""
         self.sink: Sink | None = None
         self._passing = False
+        self._sink_failed = False  # told once
         self._untaken = 0  # events that the target did not take
+        self._untaken_by = ""
 
     def render(self, event: Entry) -> str:
         """An event in the form that `log_format` names."""
@@ -70,28 +72,41 @@ class Handler(logging.Handler):
         """Write one record, and pass it on."""
         try:
             event = entry(record, self.process, self.secrets)
-        except Exception:  # noqa: BLE001
-            self.handleError(record)  # its text and its arguments do not fit: say so on stderr, and live
-            return
+        except Exception as error:  # noqa: BLE001
+            event = self._unfit(record, error)
         self._write(event)
         if self.sink is not None and not self._passing:
             self._passing = True
             try:
                 self.sink(event)
+            except Exception as error:  # noqa: BLE001
+                self._sink_fails(event, error)
             finally:
                 self._passing = False
+
+    def _unfit(self, record: logging.LogRecord, error: Exception) -> Entry:
+        """In place of a record whose text and arguments do not fit: where it came from."""
+        text = f"{record.pathname}:{record.lineno}: a line cannot be logged: {type(error).__name__}"
+        return Entry(record.created, "error", self.process, record.process or 0, "", "", text)
+
+    def _sink_fails(self, event: Entry, error: Exception) -> None:
+        if not self._sink_failed:
+            self._sink_failed = True
+            text = f"who tails the log misses lines: {type(error).__name__} where they are passed on"
+            self._write(event._replace(level="error", id="", route="", message=text))
 
     def _write(self, event: Entry) -> None:
         if self.target is None:
             return
         try:
             if self._untaken:
-                text = f"{self._untaken} lines were lost: {self.target_name} did not take them"
+                text = f"{self._untaken} lines were lost: {self._untaken_by} did not take them"
                 self.target.write(event._replace(level="error", id="", route="", message=text))
                 self._untaken = 0
             self.target.write(event)
-        except (OSError, ValueError):  # ValueError: stderr was closed
-            self._untaken += 1
+        except Exception:  # noqa: BLE001
+            self._untaken += 1  # told with the next that is taken
+            self._untaken_by = self.target_name
 
     def open(self, name: str) -> None:
         """Log to that target from now on. Raises SettingsError, and then all is as before."""
@@ -113,6 +128,7 @@ def configure(process: str, settings: Hacd) -> None:
     _handler.secrets = settings.log_secrets
     _handler.form = FORMS[settings.log_format]
     logger.handlers[:] = [_handler]
+    hooks.install(_handler)
     logger.setLevel(settings.log_level.upper())
     if _handler.target_name == settings.log_target:
         return

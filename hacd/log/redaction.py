@@ -27,11 +27,17 @@ _BACKSLASHES = re.compile(r"[:/\\]\\")
 #: A user-info without scheme and slashes: libcurl takes it for the first part of a path.
 _IN_PATH = re.compile(r"(?<=/)[^/?#\s:@]+:[^/?#\s@]*@")
 
+#: what may be the name of a parameter, and what it follows upon
+_ASSIGNED = re.compile(r"(?:^|(?<=[?&;#/\s'\"<(\[,]))([^?&;#/\s'\"<(\[,=]+)=")
+
+#: those of them that stand in a URL
+_IN_URL = frozenset("?&;#/")
+
 #: A value may hold quotes, and those around a URL are then part of it: better one too many hidden.
-_PARAMETER = re.compile(r"(?:^|(?<=[?&;#/\s'\"<(\[,]))([^?&;#/\s'\"<(\[,=]+)=([^&#\s]*)")
+_VALUE = re.compile(r"[^&#\s]*")
 
 #: the same in a header of its own, whose value need not encode its blanks
-_IN_HEADER = re.compile(_PARAMETER.pattern.removesuffix(r"([^&#\s]*)") + "([^&#]*)")
+_VALUE_IN_HEADER = re.compile(r"[^&#]*")
 
 #: as libcurl tells of the headers of HTTP/2 and HTTP/3
 _BRACKETED = re.compile(r"\[([^\s\[\]:]+)\s*:")
@@ -52,8 +58,8 @@ def line(text: str, cut: bool = False) -> str:
     `cut`: it is the begin of a longer one. All but a user-info is told by its begin, and that may have its @ beyond.
     """
     if cut:
-        return _line(text + "@", _PARAMETER).removesuffix("@")
-    return _line(text, _PARAMETER)
+        return _line(text + "@", _VALUE).removesuffix("@")
+    return _line(text, _VALUE)
 
 
 def header(text: str, continues: bool, cut: bool = False) -> tuple[str, bool]:
@@ -72,27 +78,45 @@ def header(text: str, continues: bool, cut: bool = False) -> tuple[str, bool]:
         text = f"{name}:{_without_scheme(value + end)}"
     else:
         text += end
-    parameters = _IN_HEADER if colon and " " not in name.rstrip() else _PARAMETER
-    return _line(text, parameters).removesuffix(end), False
+    value_is = _VALUE_IN_HEADER if colon and " " not in name.rstrip() else _VALUE
+    return _line(text, value_is).removesuffix(end), False
 
 
-def _line(text: str, parameters: re.Pattern[str]) -> str:
+def _line(text: str, value_is: re.Pattern[str]) -> str:
     if ":" in text or "//" in text or "\\\\" in text:
         text = _USERINFO.sub(rf"\1{HIDDEN}@", text)
         text = _CUT_USERINFO.sub(rf"\1{HIDDEN}", text)
         text = _IN_PATH.sub(f"{HIDDEN}@", text)
         text = _without_headers(_without_backslashes(text))
     if "=" in text:
-        text = parameters.sub(_parameter, text)
+        text = _without_parameters(text, value_is)
     return _LOGIN.sub(rf"\1{HIDDEN}'", text)
 
 
-def _parameter(match: re.Match[str]) -> str:
-    name, value = match.groups()
-    if not is_secret(unquote(name)) and not _holds_another(value):
-        return match[0]
-    end = value[-1:] if value[-1:] in ("]", "'", '"') and value != HIDDEN else ""  # it closes what the URL stands in
-    return f"{name}={HIDDEN}{end}"
+def _without_parameters(text: str, value_is: re.Pattern[str]) -> str:
+    """The text without the values of parameters, and of other assignments, that are secrets."""
+    shown: list[str] = []
+    done = 0
+    for match in _ASSIGNED.finditer(text):
+        begin = match.end()
+        if begin <= done:
+            continue  # within a value that was judged
+        secret = is_secret(unquote(match[1]))
+        if not secret and text[match.start() - 1 : match.start()] not in _IN_URL:
+            continue  # of prose, whose other words follow
+        value = value_is.match(text, begin)
+        assert value is not None  # it may be empty
+        if secret or _holds_another(value[0]):
+            shown += (text[done:begin], HIDDEN, _closing(value[0]))
+        else:
+            shown.append(text[done : value.end()])
+        done = value.end()
+    return "".join(shown) + text[done:]
+
+
+def _closing(value: str) -> str:
+    """What ends a value and is none of it: it closes what the URL stands in."""
+    return value[-1:] if value[-1:] in ("]", "'", '"') and value != HIDDEN else ""
 
 
 def _holds_another(value: str) -> bool:

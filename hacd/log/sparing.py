@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from hacd import log
+_LOGGER = logging.getLogger("hacd")
 
 #: lines in a second; one more is counted
 RATE = 10
@@ -22,7 +22,7 @@ class Sparing:
         self._skipped = 0
 
     def warning(
-        self, text: str, *values: object, to: logging.LoggerAdapter[logging.Logger] | logging.Logger = log.logger
+        self, text: str, *values: object, to: logging.LoggerAdapter[logging.Logger] | logging.Logger = _LOGGER
     ) -> None:
         """Log it, to the logger `to`, or count it."""
         now = self._clock()

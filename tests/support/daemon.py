@@ -23,7 +23,7 @@ FORBIDDEN = ("Traceback", " ERROR ", " CRITICAL ")
 class Daemon:
     """A running daemon. `settings`: as for `--set`; `variables`: more of its environment.
 
-    `activated`: the socket that it is handed over.
+    `activated`: the socket that it is handed over. `stderr`: in place of the file that `log` reads.
     `tolerate`: words of FORBIDDEN that its log may hold.
     """
 
@@ -35,6 +35,7 @@ class Daemon:
         config: Path | None = None,
         variables: dict[str, str] | None = None,
         activated: socket.socket | None = None,
+        stderr: int | None = None,
         **settings: object,
     ) -> None:
         self.directory = directory
@@ -55,7 +56,7 @@ class Daemon:
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=log,
+                stderr=log if stderr is None else stderr,
                 env=environment,
                 pass_fds=[activated.fileno()] if activated else [],
             )
