@@ -102,6 +102,59 @@ def test_parameters_of_a_url(name: str, value: str) -> None:
     assert redaction.line(f"[:path: /a?{name}={value}]") == f"[:path: /a?{name}={HIDDEN}]"
 
 
+#: a value in a URL: anything but what ends it
+ANY_VALUE = st.text(st.characters(exclude_characters="&# \t\r\n\x0b\x0c", exclude_categories=["Cs", "Z"]), max_size=20)
+SECRET_NAMES = ["token", "access_token", "password", "client_secret", "api_key", "apikey"]
+
+
+def percent_encoded(name: str, which: int) -> str:
+    return "".join(f"%{ord(letter):02x}" if which >> place & 1 else letter for place, letter in enumerate(name))
+
+
+@given(
+    before=st.sampled_from(
+        ["?", "?a=b&", "#", "?a=b#", "?a=b;", "?x=/", "?x=", "/", "?a=b&amp;", "?u=http%3A%2F%2Fh%3F"]
+    ),
+    name=st.builds(percent_encoded, in_any_case(SECRET_NAMES), st.integers(0, 2**13)),
+    value=secrets(ANY_VALUE),
+    around=st.sampled_from(["'", '"', ""]),
+    equals=st.sampled_from(["=", "=a=", "=;"]),
+)
+def test_parameters_in_any_form(before: str, name: str, value: str, around: str, equals: str) -> None:
+    url = f"http://example.com/a{before}{name}{equals}{value}"
+    assert MARK not in redaction.line(f"Issue another request to this URL: {around}{url}{around}")
+    assert MARK not in redaction.line(f"GET {url} HTTP/1.1")
+    assert MARK not in redaction.header(f"Location: {url}", False)[0]
+
+
+@given(value=secrets(st.text("ab '\"=;,/?:@%", max_size=20)))
+def test_blanks_in_a_header(value: str) -> None:
+    assert MARK not in redaction.header(f"Location: /a?token={value}", False)[0]
+
+
+@given(
+    begin=st.sampled_from(["http:\\\\", "http:\\", "http:/\\", "http:\\/", "\\\\", "/\\"]),
+    userinfo=secrets(st.text("ab:@.\\ ", max_size=20)),
+)
+def test_user_info_behind_backslashes(begin: str, userinfo: str) -> None:
+    assert MARK not in redaction.line(f"Location: {begin}{userinfo}@example.com/")
+
+
+@given(password=secrets(st.text("ab:@. %", max_size=20)))
+def test_user_info_without_a_scheme(password: str) -> None:
+    assert redaction.header(f"Location: u:{password}@example.com/", False)[0] == f"Location: {HIDDEN}@example.com/"
+    path = password.replace(" ", "%20")  # as libcurl goes there
+    assert MARK not in redaction.line(f"Issue another request to this URL: 'http://example.com/u:{path}@example.com/'")
+
+
+@given(before=VALUE, userinfo=secrets(ANY_BUT_ENDS), at=st.integers(0, 60))
+def test_a_cut_shows_no_more_than_the_whole(before: str, userinfo: str, at: int) -> None:
+    """Up to where it was cut, nobody sees whether an @ follows."""
+    cut = f"{before} http://{userinfo}@example.com/"[: len(before) + 8 + at]
+    assert MARK[:4] not in redaction.line(cut, cut=True)
+    assert MARK[:4] not in redaction.header(f"X-A: {cut}", False, cut=True)[0]
+
+
 @given(user=secrets(VALUE), method=st.sampled_from(["Basic", "Digest"]))
 def test_who_logs_in(user: str, method: str) -> None:
     """Where the name came in the URL, it is user-info, and is as good as a key with many an API."""
@@ -126,6 +179,8 @@ ORDINARY = [
     "Connection #0 to host 127.0.0.1:34031 left intact",
     "http://example.com/~a//b@c/",
     "mailto:alice@example.com",
+    "<a href='http://x/?n=1'>token</a>",
+    "set: hash_size = 1024 by uid 0",
     "",
 ]
 
@@ -160,11 +215,16 @@ def test_twice_is_as_good_as_once(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["http:", "token", "http://", "[a", "?token", "?token=", "&", "//", "cookie ", "@", ":/", "a", " "]
+    "piece",
+    [
+        *("http:", "token", "http://", "[a", "?token", "?token=", "&", "//", "cookie ", "@", ":/", "a", " "),
+        *(":\\", "\\\\", "\\@", "/a:", "/:@", "/a=", ",a=", "'a=", "=", "/a=b=", "%74oken=", "?a=%", "?a=%3A/@="),
+    ],
 )
 def test_no_line_takes_long(piece: str) -> None:
     """libcurl takes headers of 100 KB. Quadratic time would be minutes here, and a worker that does nothing else."""
     begin = time.perf_counter()
     redaction.line(piece * (100_000 // len(piece)))
     redaction.header(piece * (100_000 // len(piece)), False)
+    redaction.header("Location: " + piece * (100_000 // len(piece)), False, cut=True)
     assert time.perf_counter() - begin < 2

@@ -316,6 +316,71 @@ def test_folded_headers_of_an_older_libcurl(logged: list[Entry]) -> None:
     assert {event.id for event in logged} == {"x-1"}
 
 
+REQUEST = (
+    b"GET /?token=query7Zq HTTP/1.1\r\nHost: h\r\nCookie: sid=cookie7Zq\r\nX-A: gr\xc3\xbcn\r\n"
+    b"Authorization: Basic bearer7Zq\r\nX-Last: 1\r\n\r\n"
+)
+SHOWN = ["GET /?token=[redacted] HTTP/1.1", "Host: h", "Cookie: [redacted]", "X-A: grün"]
+SHOWN += ["Authorization: [redacted]", "X-Last: 1"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(pycurl.INFOTYPE_HEADER_IN, "[cURL hdr in] "), (pycurl.INFOTYPE_HEADER_OUT, "[cURL hdr out] ")]
+)
+@pytest.mark.parametrize("size", range(1, 40))
+def test_headers_in_pieces(logged: list[Entry], kind: int, name: str, size: int) -> None:
+    debug = Verbose(lambda: "x-1")
+    for begin in range(0, len(REQUEST), size):
+        debug(kind, REQUEST[begin : begin + size])
+        debug(pycurl.INFOTYPE_TEXT, b"between")
+    assert [event.message.removeprefix(name) for event in logged if event.message.startswith(name)] == SHOWN
+
+
+def test_the_level_changes_in_the_middle_of_a_header(logged: list[Entry]) -> None:
+    debug = Verbose(lambda: "x-1")
+    log.logger.setLevel("WARNING")
+    debug(pycurl.INFOTYPE_HEADER_OUT, b"Cookie: sid=coo")
+    log.logger.setLevel("INFO")
+    debug(pycurl.INFOTYPE_HEADER_OUT, b"kie7Zq\r\nX-A: 1\r\n")
+    assert [event.message for event in logged] == ["[cURL hdr out] Cookie: [redacted]", "[cURL hdr out] X-A: 1"]
+
+
+def test_what_one_query_left_unfinished_is_none_of_the_next(logged: list[Entry]) -> None:
+    queries = ["x-1"]
+    debug = Verbose(lambda: queries[-1])
+    debug(pycurl.INFOTYPE_HEADER_OUT, b"GET / HTTP/1.1\r\nX-A: unfin")
+    queries.append("x-2")
+    debug(pycurl.INFOTYPE_HEADER_OUT, b"GET /next HTTP/1.1\r\n\r\n")
+    assert [(event.id, event.message.removeprefix("[cURL hdr out] ")) for event in logged] == [
+        *(("x-1", "GET / HTTP/1.1"), ("x-2", "GET /next HTTP/1.1")),
+    ]
+
+
+def test_a_long_header_is_one_line_of_the_log(logged: list[Entry]) -> None:
+    debug = Verbose(lambda: "x-1")
+    for piece in (b"X-A: ", *[b"x" * 65_536] * 10, b"\r\nCookie: ", *[b"cookie7Zq" * 7000] * 10, b"\r\nX-B: 1\r\n"):
+        debug(pycurl.INFOTYPE_HEADER_OUT, piece)
+    long, *others = [event.message for event in logged]
+    assert re.fullmatch(r"\[cURL hdr out\] X-A: x{3000,}… \((\d+) characters more\)", long)
+    assert sum(int(number) for number in re.findall(r"\d{5,}", long)) + long.count("x") == 655_360
+    assert others == ["[cURL hdr out] Cookie: [redacted]", "[cURL hdr out] X-B: 1"]
+
+
+def test_a_request_longer_than_libcurls_buffer(verbose: Daemon, start_origin: StartOrigin) -> None:
+    """It tells of that in pieces; each time another part of the second header stands behind the first's end."""
+    origin = start_origin(answer)
+    begin = len(
+        f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{origin.port}\r\nUser-Agent: hacd/0.1.0\r\nAccept: */*\r\nX-P: \r\n"
+    )
+    with verbose.client() as client:
+        for part in range(-4, 20, 3):
+            padding = "p" * (65_536 - begin - part)
+            reply = client.query(origin.url, hdr=[f"X-P: {padding}", f"Cookie: sid={COOKIE}", f"X-Token: {KEY}"])
+            lines = wait_for("its lines", lambda id_=reply.id: lines_of(verbose, id_))
+            assert "[cURL hdr out] Cookie: [redacted]" in lines
+            assert [line for line in lines if COOKIE[-3:] in line or KEY[-3:] in line] == []
+
+
 @pytest.mark.parametrize(
     "kind",
     [

@@ -74,7 +74,7 @@ def _trace(text: str, secrets: bool) -> str:
     """The end of a traceback, which says what happened: whole lines, as long as there is room."""
     lines: list[str] = []
     shown = read = 0
-    for line in reversed(text.rstrip("\n").split("\n")):
+    for line in reversed(text.rstrip("\n").rsplit("\n", TRACE_MAX)):
         lines.append(_line(line, secrets))
         shown += len(lines[-1]) + 1
         read += len(line)

@@ -25,7 +25,7 @@ _CUT_USERINFO = re.compile(r"((?<=[A-Za-z0-9+.\-]):/+)[^/?#@\s]{300,}")
 _BACKSLASHES = re.compile(r"[:/\\]\\")
 
 #: A user-info without scheme and slashes: libcurl takes it for the first part of a path.
-_IN_PATH = re.compile(r"(?<=/)[^/?#\s:@]+:[^/?#\s@]*@")
+_IN_PATH = re.compile(r"(?<=/)[^/?#\s:]*:[^/?#\s]*@")
 
 #: what may be the name of a parameter, and what it follows upon
 _ASSIGNED = re.compile(r"(?:^|(?<=[?&;#/\s'\"<(\[,]))([^?&;#/\s'\"<(\[,=]+)=")
@@ -34,7 +34,7 @@ _ASSIGNED = re.compile(r"(?:^|(?<=[?&;#/\s'\"<(\[,]))([^?&;#/\s'\"<(\[,=]+)=")
 _IN_URL = frozenset("?&;#/")
 
 #: A value may hold quotes, and those around a URL are then part of it: better one too many hidden.
-_VALUE = re.compile(r"[^&#\s]*")
+_VALUE = re.compile(r"[^&# \t\r\n]*")
 
 #: the same in a header of its own, whose value need not encode its blanks
 _VALUE_IN_HEADER = re.compile(r"[^&#]*")
@@ -86,8 +86,8 @@ def _line(text: str, value_is: re.Pattern[str]) -> str:
     if ":" in text or "//" in text or "\\\\" in text:
         text = _USERINFO.sub(rf"\1{HIDDEN}@", text)
         text = _CUT_USERINFO.sub(rf"\1{HIDDEN}", text)
-        text = _IN_PATH.sub(f"{HIDDEN}@", text)
-        text = _without_headers(_without_backslashes(text))
+        text = _IN_PATH.sub(f"{HIDDEN}@", _without_backslashes(text))
+        text = _without_headers(text)
     if "=" in text:
         text = _without_parameters(text, value_is)
     return _LOGIN.sub(rf"\1{HIDDEN}'", text)

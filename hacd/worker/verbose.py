@@ -40,7 +40,7 @@ class Headers:
         """The lines that end with this piece, as they may be logged."""
         *ends, rest = data.split(b"\n")
         for end in ends:
-            self._add(end)
+            self._add(end.removesuffix(b"\r"))
             yield self._line()
         self._add(rest)
 
