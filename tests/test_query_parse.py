@@ -306,6 +306,9 @@ def test_whatever_the_params_are(params: Any) -> None:
         pytest.param([b"Authorization: Bearer hunter2"], id="bytes"),
         pytest.param([["Authorization", "Bearer hunter2"]], id="a pair"),
         pytest.param([{"Authorization": "Bearer hunter2"}], id="a list of maps"),
+        pytest.param(["Authorization Bearer hunter2: x"], id="a colon behind"),
+        pytest.param(["Authorization\thunter2: x"], id="a tab"),
+        pytest.param([" hunter2: x"], id="a blank before"),
     ],
 )
 def test_value_of_a_header_is_in_no_message(hdr: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 
@@ -157,6 +158,10 @@ def test_command(routes: StartRoutes) -> None:
         def nil(tx):
             pass
 
+        @route("STEERS")
+        def steers(tx):
+            return {"grün": "\\x9b31m\\x1b\\u202e\\U000e0001"}
+
         @route("RAISES")
         def raises(tx):
             raise OSError("x")
@@ -172,6 +177,9 @@ def test_command(routes: StartRoutes) -> None:
     assert call("TEXT", "--var", "rU=alice=bob") == (0, "grün alice=bob $$\n", "")
     assert call("TEXT", "--json") == (0, '"grün None $$"\n', "")
     assert call("MAP") == (0, '{"body": "/w==", "text": "x", "n": 1}\n', "")
+    code, out, _ = call("STEERS")
+    assert (code, out) == (0, r'{"grün": "\u009b31m\u001b\u202e\udb40\udc01"}' + "\n")
+    assert json.loads(out) == {"grün": "\x9b31m\x1b\u202e\U000e0001"}
     assert call("NIL") == (0, "", "")
     assert call("NIL", "--json") == (0, "null\n", "")
     assert call("RAISES")[0] == 70
