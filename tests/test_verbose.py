@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -376,7 +377,7 @@ def test_a_request_longer_than_libcurls_buffer(verbose: Daemon, start_origin: St
         for part in range(-4, 20, 3):
             padding = "p" * (65_536 - begin - part)
             reply = client.query(origin.url, hdr=[f"X-P: {padding}", f"Cookie: sid={COOKIE}", f"X-Token: {KEY}"])
-            lines = wait_for("its lines", lambda id_=reply.id: lines_of(verbose, id_))  # type: ignore[misc]
+            lines = wait_for("its lines", partial(lines_of, verbose, reply.id))
             assert "[cURL hdr out] Cookie: [redacted]" in lines
             assert [line for line in lines if COOKIE[-3:] in line or KEY[-3:] in line] == []
 
