@@ -15,9 +15,10 @@ import msgpack
 import pytest
 
 from hacd import shared
-from hacd.channel import RETRY, Channel, Flusher
+from hacd.channel import RETRY, Channel
 from hacd.client.bodies import Inbox
 from hacd.errors import ProtocolError
+from hacd.flusher import Flusher
 from hacd.loop import Loop, Timer
 from hacd.pieces import TURN, Pieces
 from hacd.rpc import Decoder, body_ext, pack
