@@ -177,7 +177,7 @@ def refuse_ext(value: Any) -> None:
             refuse_ext(key)
             refuse_ext(item)
     elif isinstance(value, msgpack.ExtType | msgpack.Timestamp):
-        raise TypeError(f"a {type(value).__name__} is of no type that hacd knows")
+        raise TypeError(f"{type(value).__name__} is no type that hacd has")
     elif isinstance(value, list | tuple):
         for item in value:
             refuse_ext(item)

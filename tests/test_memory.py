@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import socket
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -14,25 +13,14 @@ import psutil
 import pytest
 
 from hacd import Client, rpc
-from hacd.channel import Channel
 from hacd.errors import INTERNAL, Refused
-from hacd.flusher import Flusher
-from hacd.front.front import Front
-from hacd.front.owner import Peer
-from hacd.front.routing.transaction import RoutedTransaction
-from hacd.front.sessions import Session
-from hacd.front.workers import WorkerLink
-from hacd.loop import Loop, Timer
-from hacd.outcome import begin, compose
-from hacd.settings import Settings
 from tests.conftest import StartDaemon, StartOrigin, StartRoutes
 from tests.support.daemon import Daemon
+from tests.support.front import Rig
 from tests.support.waiting import wait_for
 from tests.support.wire import Wire
 
 MIB = 1024 * 1024
-
-REPLY = compose(begin(0, None, 200, "OK", "1.1"), b"", b"x" * 100, (0,) * 8, "http://x/", "")  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
@@ -43,46 +31,6 @@ def without_collector() -> Iterator[None]:
     yield
     logging.disable(logging.NOTSET)
     gc.enable()
-
-
-class Rig:
-    """A front without a daemon around it, and one caller of his."""
-
-    def __init__(self) -> None:
-        self.loop = Loop()
-        self.flusher = Flusher(self.loop)
-        self.flusher.start(lambda: None)
-        self.front = Front(self.loop, Settings())
-        self.ours, self.theirs = socket.socketpair()
-        self.theirs.settimeout(5)
-        channel = Channel(self.loop, self.flusher, self.ours, rpc.Decoder(MIB), MIB)
-        self.front.welcome(Session(self.front, channel, Peer.of(self.ours)))
-
-    def turn(self) -> None:
-        """Let the loop do what there is to do."""
-        timer = Timer(self.loop)
-        timer.start(lambda _timer: self.loop.stop(), 0.01, 0)
-        self.loop.run()
-        timer.close()
-
-    def run(self, route: Callable[[Any], Any], *others: Callable[[Any], Any]) -> weakref.ref[RoutedTransaction]:
-        """Have the caller enter a route; `others` are there under their names."""
-        self.front.router.replace(__file__, {function.__name__: function for function in (route, *others)})
-        self.theirs.send(rpc.request(1, "run", [route.__name__]))
-        self.turn()
-        (tx,) = self.front.router.live
-        return weakref.ref(tx)
-
-    def reply(self) -> None:
-        """All queries come back."""
-        for transaction in list(self.front.transactions):
-            self.front._resume(transaction, 0, REPLY)
-        self.turn()
-
-    def close(self) -> None:
-        self.theirs.close()
-        self.turn()
-        self.loop.close()
 
 
 @pytest.fixture
@@ -107,7 +55,11 @@ def test_a_session_that_has_ended(rig: Rig, said: bytes, ended: str) -> None:
 
     rig.front.router.replace(__file__, {"R": route})
     (session,) = rig.front.sessions
-    refs = [weakref.ref(session), weakref.ref(session.channel), weakref.ref(session.channel._decoder)]
+    refs: list[weakref.ref[Any]] = [
+        weakref.ref(session),
+        weakref.ref(session.channel),
+        weakref.ref(session.channel._decoder),
+    ]
     del session
     rig.theirs.send(said)
     rig.turn()
@@ -117,16 +69,13 @@ def test_a_session_that_has_ended(rig: Rig, said: bytes, ended: str) -> None:
 
 
 def test_a_worker_that_is_lost(rig: Rig) -> None:
-    ours, theirs = socket.socketpair()
-    front = rig.front
-    link = WorkerLink(rig.loop, rig.flusher, ours, MIB, front.outcomes, front.statistics, shm=True)
-    front.fleet.join(link)
+    link, theirs = rig.worker()
     ref = weakref.ref(link)
     del link
     with theirs:
         theirs.send(rpc.pack((1, 2)))  # no outcome: it is cut off
         rig.turn()
-    assert not front.fleet.links
+    assert not rig.front.fleet.links
     assert ref() is None
 
 
@@ -155,7 +104,7 @@ async def raises_within(tx: Any) -> Any:
     await tx.gather(raises(tx))
 
 
-ROUTES = (awaits, gathers, suspends, raises, raises_within)
+ROUTES: tuple[Callable[[Any], Any], ...] = (awaits, gathers, suspends, raises, raises_within)
 
 
 @pytest.mark.parametrize("route", ROUTES)
