@@ -65,8 +65,8 @@ def test_blocking(tmp_path: Path, broken: bytes) -> None:
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
 def test_query_many(tmp_path: Path, broken: bytes) -> None:
     path = str(tmp_path / "sock")
-    with impostor(path, 2, lambda numbers: responses(numbers) + broken), Client(path) as client:
-        replies = client.query_many(["http://x/"] * 3, in_flight=2)
+    with impostor(path, 2, lambda numbers: responses(numbers) + broken):
+        replies = Client(path).query_many(["http://x/"] * 3, in_flight=2)  # on a connection of its own
         assert [next(replies).index, next(replies).index] == [0, 1]
         with pytest.raises(ProtocolError):
             next(replies)
