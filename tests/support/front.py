@@ -31,8 +31,8 @@ class Rig:
     def __init__(self) -> None:
         self.loop = Loop()
         self.flusher = Flusher(self.loop)
-        self.flusher.start(lambda: None)
         self.front = Front(self.loop, Settings(), Ledger(16))
+        self.flusher.start(self.front.turn)
         self.ours, self.theirs = socket.socketpair()
         self.theirs.settimeout(5)
         channel = Channel(self.loop, self.flusher, self.ours, rpc.Decoder(MIB), MIB)
