@@ -39,11 +39,12 @@ class Rig:
         self.front.welcome(Session(self.front, channel, Peer.of(self.ours)))
 
     def turn(self) -> None:
-        """Let the loop do what there is to do."""
-        timer = Timer(self.loop)
-        timer.start(lambda _timer: self.loop.stop(), 0.01, 0)
-        self.loop.run()
-        timer.close()
+        """Let the loop turn a few times: reads, what they lead to, writes."""
+        for _ in range(4):
+            timer = Timer(self.loop)
+            timer.start(lambda _timer: self.loop.stop(), 0.002, 0)
+            self.loop.run()
+            timer.close()
 
     def run(self, route: Callable[[Any], Any], *others: Callable[[Any], Any]) -> weakref.ref[RoutedTransaction]:
         """Have the caller enter a route; `others` are there under their names."""
