@@ -151,6 +151,13 @@ def jobs_of(sock: socket.socket, rig: Rig, many: int) -> list[Any]:
     return jobs
 
 
+def say(rig: Rig, data: bytes) -> None:
+    """What the caller says, read while he says it."""
+    for place in range(0, len(data), 64 * KIB):
+        rig.theirs.sendall(data[place : place + 64 * KIB])
+        rig.turn()
+
+
 def all_came(rig: Rig, many: int) -> bool:
     """Whether so many queries are in the hash, after one more turn."""
     rig.turn()
@@ -165,13 +172,8 @@ def test_a_worker_that_does_not_read(rig: Rig, leaves: bool) -> None:
         theirs.send(msgpack.packb([0, "hello", {"number": 1, "pid": 1, "authmethods": 3, "http_versions": [0]}]))
         rig.turn()
         for number in range(20):
-            body = b"%02d" % number + b"x" * (300 * KIB)
-            rig.theirs.settimeout(PATIENCE)
-            for place in range(
-                0, len(whole := msgpack.packb([0, number, "query", ["http://x/", {"body": body}]])), 65536
-            ):
-                rig.theirs.sendall(whole[place : place + 65536])
-                rig.turn()
+            options = {"body": b"%02d" % number + b"x" * (300 * KIB), "timeout": 20_000}
+            say(rig, msgpack.packb([0, number, "query", ["http://x/", options]]))
         wait_for("all of them", lambda: all_came(rig, 20))
         assert len(link._waiting) > 10
         assert link.channel.backlog < 2 * MIB
