@@ -19,7 +19,8 @@ from typing import Any
 
 from hacd import shared
 from hacd.errors import ProtocolError
-from hacd.loop import READABLE, WRITABLE, Loop, Poll, Prepare, Timer
+from hacd.flusher import Flusher
+from hacd.loop import READABLE, WRITABLE, Loop, Poll, Timer
 from hacd.pieces import Pieces
 from hacd.rpc import CHUNK, Decoder
 from hacd.shared import Shared
@@ -33,39 +34,15 @@ MAX_PASSED = 128
 #: seconds until descriptors are passed again, after the kernel found too many on their way
 RETRY = 0.05
 
+#: Bytes of large messages that one peer has not read, from which on others of them had better wait elsewhere
+FULL = 64 * 1024 * 1024
+
 #: One buffer for all reads of a process: a read is decoded, which copies, before the next.
 _INPUT = bytearray(CHUNK)
 _VIEW = memoryview(_INPUT)
 
 #: what is being written, while it stands in `_pieces`
 _IN_PIECES = memoryview(b"")
-
-
-class Flusher:
-    """Writes, before the loop waits, what the channels gathered."""
-
-    def __init__(self, loop: Loop) -> None:
-        self.dirty: list[Channel] = []
-        self._prepare = Prepare(loop)
-
-    def start(self, before: Callable[[], None], after: Callable[[], None] | None = None) -> None:
-        """Flush from now on. `before` runs first each time: what it sends leaves at once too; `after` last."""
-
-        def prepared(_handle: Any) -> None:
-            before()
-            if self.dirty:
-                self.flush()
-            if after is not None:
-                after()
-
-        self._prepare.start(prepared)
-
-    def flush(self) -> None:
-        """Write now. A caller who is cut off here has its transfers called off: that leaves too."""
-        while self.dirty:
-            dirty, self.dirty = self.dirty, []
-            for channel in dirty:
-                channel.flush()
 
 
 class Channel:
@@ -101,6 +78,7 @@ class Channel:
         self._gathered: list[bytes | Shared] = []
         self._unsent: memoryview | None = None
         self._backlog = 0  # bytes gathered behind `_unsent`
+        self._large = 0  # bytes of large messages since all was last sent
         self._bodies = False  # among what is gathered, there are bodies in shared memory
         self._passing: list[Shared] = []  # gathered, too: their descriptors go, and not their bytes
         self._pieces = Pieces()  # what is being written, where bodies are in it
@@ -161,6 +139,16 @@ class Channel:
                 self._flusher.dirty.append(self)
         self._gathered += parts
 
+    def send_large(self, *parts: bytes) -> None:
+        """As `send`, of a message that counts for `full`."""
+        self._large += sum(map(len, parts))
+        self.send(*parts)
+
+    @property
+    def full(self) -> bool:
+        """Whether FULL bytes of large messages are unsent, or as much of any waits."""
+        return self._large > FULL or self._backlog > FULL
+
     def may_pass(self, size: int) -> bool:
         """Whether one more descriptor may go to the peer, of a body of `size` bytes.
 
@@ -220,11 +208,11 @@ class Channel:
         if self.closed or self._unsent is not None:
             if self._waiting > self._max_unsent:
                 self.cut = True
-                self._end(f"does not read: {self._waiting} bytes wait for it, behind what it has begun to read")
+                self.break_off(f"does not read: {self._waiting} bytes wait for it, behind what it has begun to read")
             return
         if self._bodies:
             self._pieces.add(self._gathered)
-            self._pieces.passing += self._passing
+            self._pieces.go_along(self._passing)
             self._gathered.clear()
             self._passing.clear()
             self._bodies = False
@@ -242,7 +230,7 @@ class Channel:
             pass
         except OSError as error:
             if error.errno != errno.ETOOMANYREFS:
-                self._end(error.strerror or "write failed")
+                self.break_off(error.strerror or "write failed")
                 return
             self._hold_back()
         if not pieces:
@@ -270,7 +258,7 @@ class Channel:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._end(error.strerror or "write failed")
+            self.break_off(error.strerror or "write failed")
             return
         if sent == len(data):
             self._written()
@@ -287,7 +275,9 @@ class Channel:
             self._watch()
         if self._gathered:
             self._flusher.dirty.append(self)
-        elif self.deaf:
+            return
+        self._large = 0
+        if self.deaf:
             self._hang_up()
 
     def _ready(self, _handle: Any, events: int | None, error: int | None) -> None:
@@ -308,10 +298,10 @@ class Channel:
         except BlockingIOError:
             return
         except OSError as error:
-            self._end(error.strerror or "read failed")
+            self.break_off(error.strerror or "read failed")
             return
         if not size:
-            self._end("closed by the peer")
+            self.break_off("closed by the peer")
             return
         if self.deaf:
             return
@@ -334,12 +324,14 @@ class Channel:
             self._read()
             if self._decoder.fed == before:
                 break
-        self._end("broken off by the peer")
+        self.break_off("broken off by the peer")
 
-    def _end(self, why: str) -> None:
+    def break_off(self, why: str) -> None:
+        """Close at once, and tell `on_closed`."""
         if not self.closed:
+            on_closed = self.on_closed
             self.close()
-            self.on_closed(why)
+            on_closed(why)
 
     def close_when_sent(self) -> None:
         """Hear no more, send what was gathered, and wait a little for the peer to hang up.
@@ -351,7 +343,7 @@ class Channel:
         self._paused = False
         self._watch()
         self._linger = Timer(self._loop)
-        self._linger.start(lambda _timer: self._end("did not hang up"), LINGER, 0)
+        self._linger.start(lambda _timer: self.break_off("did not hang up"), LINGER, 0)
         if self._unsent is None and not self._gathered:
             self._hang_up()
 
@@ -360,7 +352,7 @@ class Channel:
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as error:
-            self._end(error.strerror or "gone")
+            self.break_off(error.strerror or "gone")
 
     def close(self) -> None:
         """Close at once; what was not sent is dropped."""
@@ -370,12 +362,20 @@ class Channel:
         self._let_go()
         self._gathered.clear()
         self._unsent = None
-        self._backlog = 0
+        self._backlog = self._large = 0
+        self._poll.stop()  # which lets go of its callback, as closing it does not
         self._poll.close()
         for timer in (self._linger, self._retry):
             if timer is not None:
                 timer.close()
         self._sock.close()
+        self._part()
+
+    def _part(self) -> None:
+        """Leave no cycle: ended connections, and gigabytes of half messages, would wait for the collector."""
+        self._linger = self._retry = None
+        self.on_messages = self.on_broken = self.on_closed = _ignore
+        self._decoder.close()
 
     def _let_go(self) -> None:
         """Of the bodies that will not be sent, and of the descriptors that no message has claimed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from hacd.rpc import bin_head, pack
+from hacd.rpc import LARGE, bin_head, pack
 from hacd.shared import Shared
 
 # curl's codes that hacd gives itself (CURLE_* of libcurl, where their texts are)
@@ -57,8 +57,9 @@ def compose(begin: bytes, head: bytes, body: bytes | bytearray, times: Times, ur
         *(_TOTAL, a, _LOOKUP, b, _CONNECT, c, _APPCONNECT, d),
         *(_PRETRANSFER, e, _STARTTRANSFER, f, _REDIRECT, g, _QUEUE, h),
     )
+    rb = pack(body) if len(body) < LARGE else bin_head(len(body)) + body
     return b"".join(
-        (begin, _HEAD, pack(head), _RB, pack(body), _TIME, packed_times, _URL, pack(url), _IP, pack(ip)),
+        (begin, _HEAD, pack(head), _RB, rb, _TIME, packed_times, _URL, pack(url), _IP, pack(ip)),
     )
 
 

@@ -24,13 +24,24 @@ class Pieces:
     def __init__(self) -> None:
         self.passing: deque[Shared] = deque()  # whose descriptors go, and not their bytes
         self._pieces: deque[memoryview | _File] = deque()
+        self._owed = 0  # bytes of bodies that are to be written, or whose descriptors are to go
 
     @property
     def behind(self) -> int:
         """Bytes of the bodies behind the first: that one may be as long as it likes."""
-        sizes = [piece.left for piece in self._pieces if isinstance(piece, _File)]
-        sizes += [body.size for body in self.passing]
-        return sum(sizes[1:])
+        return self._owed - self._first() if self._owed else 0
+
+    def _first(self) -> int:
+        for piece in self._pieces:
+            if isinstance(piece, _File):
+                return piece.left
+        return self.passing[0].size if self.passing else 0
+
+    def go_along(self, bodies: Iterable[Shared]) -> None:
+        """Append bodies whose descriptors go, and not their bytes."""
+        for body in bodies:
+            self.passing.append(body)
+            self._owed += body.size
 
     def __bool__(self) -> bool:
         return bool(self._pieces)
@@ -41,6 +52,7 @@ class Pieces:
         for part in parts:
             if isinstance(part, Shared):
                 self._pieces += (memoryview(b"".join(run)), _File(part))
+                self._owed += part.size
                 run = []
             else:
                 run.append(part)
@@ -56,17 +68,24 @@ class Pieces:
 
     def _write_file(self, sock: socket.socket, file: _File, room: int) -> int:
         sent = file.write(sock, room)
+        self._owed -= sent
         if not file.left:
             self._pieces.popleft()
             file.body.release()
         return sent
 
     def _write_bytes(self, sock: socket.socket, data: memoryview) -> int:
-        sent = shared.send(sock, data, self.passing) if self.passing else sock.send(data)
+        sent = self._pass_on(sock, data) if self.passing else sock.send(data)
         if sent == len(data):
             self._pieces.popleft()
         else:
             self._pieces[0] = data[sent:]
+        return sent
+
+    def _pass_on(self, sock: socket.socket, data: memoryview) -> int:
+        before = sum(body.size for body in self.passing)
+        sent = shared.send(sock, data, self.passing)
+        self._owed -= before - sum(body.size for body in self.passing)
         return sent
 
     def release(self) -> None:
@@ -75,6 +94,7 @@ class Pieces:
             if isinstance(piece, _File):
                 piece.body.release()
         self._pieces.clear()
+        self._owed = 0
         while self.passing:
             self.passing.popleft().release()
 

@@ -14,7 +14,7 @@ from typing import Any
 from hacd import files
 from hacd.errors import BadRequest, shown
 from hacd.expansion import QueryScope, check_vars, expand
-from hacd.rpc import pack, unpack
+from hacd.rpc import pack, pack_apart, refuse_ext, unpack
 
 #: ms; a day. What waits longer than that is no query.
 TIMEOUT_MAX = 86_400_000
@@ -176,9 +176,11 @@ def _all(value: Any) -> None:
 def _xdata(value: Any) -> bytes:
     # Packed here, and not when the reply has come: by then it is too late to refuse it.
     try:
-        return pack(value)
-    except ValueError as error:
+        packed = pack_apart(value)  # it may be as long as a frame
+        refuse_ext(value)  # which decoders refuse to callers; a route may have made one
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BadRequest(f"xdata: it cannot travel back: {error}") from None
+    return packed
 
 
 def _number(name: str, least: int, most: int, text: str, default: str = "", unit: str = "") -> Key:

@@ -32,6 +32,9 @@ HEAD = 8
 pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True, unicode_errors="surrogateescape").pack
 
 
+#: Bytes from which on a value is not for `pack`, which keeps a buffer as long as the longest that it ever packed.
+LARGE = 65536
+
 #: what becomes of a value of an ext type, given its type and its bytes
 ExtHook = Callable[[int, bytes], Any]
 
@@ -58,7 +61,7 @@ class Decoder:
         items = max_frame if max_items is None else max_items
         self._max_frame = max_frame
         # A message is measured after a chunk was fed, so the buffer has chunks to spare.
-        self._unpacker = msgpack.Unpacker(
+        self._unpacker: Any = msgpack.Unpacker(
             raw=not text,
             unicode_errors="surrogateescape",
             strict_map_key=False,
@@ -95,6 +98,10 @@ class Decoder:
         self.fed += len(chunk)
         if self.fed != end:
             self._begun(chunk)
+
+    def close(self) -> None:
+        """Let go of what came of a message; nothing more is fed."""
+        self._unpacker = None
 
     def _begun(self, chunk: bytes | memoryview) -> None:
         """The chunk ends within a message: remember how that begins, and judge its length."""
@@ -134,15 +141,16 @@ def unpack(data: bytes, text: bool = True) -> Any:
 
 def request(msgid: int, method: str, params: list[Any]) -> bytes:
     """A call that wants a response. Threads may call this; `pack` has one buffer for all."""
-    return _packb((REQUEST, msgid, method, params))
+    return pack_apart((REQUEST, msgid, method, params))
 
 
 def notification(method: str, params: list[Any]) -> bytes:
     """A call that wants no response."""
-    return _packb((NOTIFICATION, method, params))
+    return pack_apart((NOTIFICATION, method, params))
 
 
-def _packb(value: Any) -> bytes:
+def pack_apart(value: Any) -> bytes:
+    """As `pack`, with a packer of its own: for threads, and for what may be long (see LARGE)."""
     packed: bytes = msgpack.packb(value, unicode_errors="surrogateescape")
     return packed
 
@@ -150,6 +158,29 @@ def _packb(value: Any) -> bytes:
 def response(msgid: int | None, error: dict[str, str] | None, result: Any) -> bytes:
     """The end of a call: exactly one of `error` and `result` is of use."""
     return pack((RESPONSE, msgid, error, result))
+
+
+def response_apart(msgid: int, result: Any) -> bytes:
+    """The end of a call with a result of any size, of a route's making. Raises TypeError, ValueError, OverflowError.
+
+    Nobody knows its length before, so it always has a packer of its own: 0.4 µs.
+    """
+    data = pack_apart((RESPONSE, msgid, None, result))
+    refuse_ext(result)
+    return data
+
+
+def refuse_ext(value: Any) -> None:
+    """Raise TypeError where there is a value of an ext type in it. Its peer would take that for a body's descriptor."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            refuse_ext(key)
+            refuse_ext(item)
+    elif isinstance(value, msgpack.ExtType | msgpack.Timestamp):
+        raise TypeError(f"{type(value).__name__} is no type that hacd has")
+    elif isinstance(value, list | tuple):
+        for item in value:
+            refuse_ext(item)
 
 
 def response_head(msgid: int) -> bytes:

@@ -7,9 +7,11 @@ import json
 import subprocess
 import sys
 
-from hacd import AsyncClient
+import pytest
+
+from hacd import AsyncClient, Refused
 from tests.conftest import StartOrigin, StartRoutes
-from tests.support.origins import answer
+from tests.support.origins import Nginx, answer
 from tests.support.waiting import PATIENCE, wait_for
 from tests.support.wire import Wire
 
@@ -186,3 +188,37 @@ def test_command(routes: StartRoutes) -> None:
     code, _, said = call("NO")
     assert code == 2
     assert said.startswith("hacd: unknown_route: route 'NO': the daemon has no such route; there are: MAP, NIL, ")
+
+
+EXT_TYPES = """
+import msgpack
+
+
+@route("REPLIES")
+def replies(tx):
+    tx.reply({"a": [1, {"b": (msgpack.ExtType(1, b"8 bytes."),)}]})
+
+@route("RETURNS")
+async def returns(tx):
+    return {msgpack.Timestamp(1, 0): 1}
+
+@route("XDATA")
+def xdata(tx):
+    said = tx.http_async_send_xdata("ORIGIN", "NOBODY", [msgpack.ExtType(1, b"8 bytes.")])
+    return [said, tx.pv("$http_err")]
+"""
+
+
+def test_what_only_the_daemon_may_say(routes: StartRoutes, nginx: Nginx) -> None:
+    """A value of an ext type would be taken for a body whose descriptor came along."""
+    daemon = routes(EXT_TYPES, nginx.url)
+    daemon.tolerate.add(" ERROR ")
+    with daemon.client() as client:
+        for route in ("REPLIES", "RETURNS"):
+            with pytest.raises(Refused, match="TypeError"):
+                client.run(route)
+        assert client.run("XDATA") == [
+            -1,
+            "xdata: it cannot travel back: ExtType is no type that hacd has",
+        ]
+    assert daemon.log.count("the reply cannot travel") == 2

@@ -9,20 +9,22 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgpack
 import pytest
 
 from hacd import shared
-from hacd.channel import RETRY, Channel, Flusher
+from hacd.channel import RETRY, Channel
 from hacd.client.bodies import Inbox
 from hacd.errors import ProtocolError
+from hacd.flusher import Flusher
 from hacd.loop import Loop, Timer
 from hacd.pieces import TURN, Pieces
 from hacd.rpc import Decoder, body_ext, pack
 from hacd.settings import Settings
-from hacd.shared import Shared
+from hacd.shared import Shared, unread
 from hacd.worker.bodies import Body, Memory
 from hacd.worker.sockets import _may_be_watched
 from tests.conftest import StartDaemon
@@ -74,7 +76,7 @@ def test_more_descriptors_than_one_message_takes(pair: Pair) -> None:
     pieces = Pieces()
     released: list[int] = []
     numbers = [b"%d" % number for number in range(600)]
-    pieces.passing += [body(number, released) for number in numbers]
+    pieces.go_along(body(number, released) for number in numbers)
     pieces.add([b"all ", b"of them"])
     while pieces:
         pieces.write(ours)
@@ -109,10 +111,34 @@ def iter_bytes(sock: socket.socket) -> bytes:
     return b"".join(iter(lambda: sock.recv(65536), b""))
 
 
+def test_what_is_behind_is_counted(pair: Pair) -> None:
+    """Of the bodies, all but the first: at each step of the writing as it would be added up anew."""
+    ours, theirs = pair
+    ours.setblocking(False)
+    pieces = Pieces()
+    sizes = [300_000, 5, 100_000, 7]
+    pieces.add([b"a", body(b"x" * sizes[0]), b"b", body(b"x" * sizes[1])])
+    pieces.go_along([body(b"x" * sizes[2]), body(b"x" * sizes[3])])
+    assert pieces.behind == sum(sizes[1:])
+    seen, got = {pieces.behind}, 0
+    while pieces:
+        with suppress(BlockingIOError):
+            pieces.write(ours)
+        seen.add(pieces.behind)
+        while got < sum(sizes[:2]) + 2 and (data := theirs.recv(50_000, socket.MSG_DONTWAIT) if unread(ours) else b""):
+            got += len(data)
+    assert got <= sum(sizes[:2]) + 2
+    assert seen == {sum(sizes[1:]), sizes[1], 0}
+    pieces.go_along([body(b"12"), body(b"345")])
+    assert pieces.behind == 3
+    pieces.release()
+    assert pieces.behind == 0
+
+
 def test_what_is_not_written_is_let_go_of(pair: Pair) -> None:
     released: list[int] = []
     pieces = Pieces()
-    pieces.passing.append(body(b"1", released))
+    pieces.go_along([body(b"1", released)])
     pieces.add([b"a", body(b"22", released), b"b"])
     pieces.release()
     assert sorted(released) == [1, 2]

@@ -92,6 +92,7 @@ class _Connection:
                 self._receiver.decode(size, messages)
                 for message in messages:
                     self._received(message)
+                self._receiver.check()
                 if size < rpc.CHUNK or self.lost is not None:
                     return
         except BlockingIOError:

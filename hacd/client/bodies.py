@@ -38,10 +38,14 @@ class Inbox:
         return _Announced.from_bytes(data, "big")
 
     def claim(self, messages: list[Any]) -> None:
-        """Put into `messages` the bodies that they announce. Raises ProtocolError."""
+        """Put into `messages` the bodies that they announce. Raises ProtocolError; whole messages are left then."""
         if self._announced:
-            for message in messages:
-                self._claim(message)
+            for place, message in enumerate(messages):
+                try:
+                    self._claim(message)
+                except ProtocolError:
+                    del messages[place:]
+                    raise
 
     def _claim(self, message: Any) -> None:
         result: Any = message[-1] if isinstance(message, list) and message else None
@@ -69,20 +73,37 @@ class Receiver:
         self._sock = sock
         self._inbox = Inbox() if descriptors else None
         self._decoder = calls.decoder(self._inbox.hook) if self._inbox else calls.decoder()
+        self._broken: ProtocolError | None = None
         self._input = bytearray(rpc.CHUNK)
         self._view = memoryview(self._input)
 
     def read(self, flags: int = 0) -> int:
-        """Read once; how many bytes, 0 at the end. Raises OSError."""
+        """Read once; how many bytes, 0 at the end. Raises OSError, and what `check` does."""
+        self.check()
         if self._inbox is None:
             return self._sock.recv_into(self._input, 0, flags)
         return shared.receive(self._sock, self._input, self._inbox.descriptors, flags)
 
     def decode(self, size: int, messages: list[Any]) -> None:
-        """Append the messages that what was read has completed. Raises ProtocolError, Refused."""
-        self._decoder.feed(self._view[:size], messages)
-        if self._inbox is not None:
-            self._inbox.claim(messages)
+        """Append the messages that what was read has completed. Raises ProtocolError.
+
+        Where some came whole before what is wrong, `check` raises it, or the next `read`: they are good.
+        """
+        try:
+            try:
+                self._decoder.feed(self._view[:size], messages)
+            finally:
+                if self._inbox is not None:
+                    self._inbox.claim(messages)
+        except ProtocolError as error:
+            self._broken = error.with_traceback(None)
+            if not messages:
+                raise
+
+    def check(self) -> None:
+        """Raise ProtocolError where the stream is broken, behind the messages that were given."""
+        if self._broken is not None:
+            raise self._broken
 
     def close(self) -> None:
         """Nothing that has come is of use any more."""

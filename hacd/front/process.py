@@ -8,8 +8,9 @@ from contextlib import suppress
 from typing import Any
 
 from hacd import log, process, rpc, words
-from hacd.channel import Channel, Flusher
+from hacd.channel import Channel
 from hacd.errors import BUSY, FORBIDDEN, Refused
+from hacd.flusher import Flusher
 from hacd.front.control import Control
 from hacd.front.fleet import BEAT
 from hacd.front.front import Front

@@ -101,7 +101,8 @@ class Session:
         if self._waits() or self.channel.deaf:
             return
         if self._break is not None:
-            self._broken(self._break)
+            broken, self._break = self._break, None  # its traceback leads back here
+            self._broken(broken)
         else:
             self.channel.resume()
 
@@ -263,6 +264,7 @@ class Session:
             to = self.front.complaints
             to.warning("caller uid %d pid %d %s; connection cut", self.peer.uid, self.peer.pid, why)
         self.front.forget(self)
+        self._rest = self._break = None
         self.front.abandon(self._suspended(), "cancelled: its caller went away")
 
     def _suspended(self) -> list[int]:

@@ -10,22 +10,28 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from hacd import log
-from hacd.channel import Channel, Flusher
+from hacd.channel import Channel
 from hacd.errors import ProtocolError
+from hacd.flusher import Flusher
 from hacd.front.statistics import Ends, Statistics
 from hacd.front.transactions import Transaction
-from hacd.loop import Loop
+from hacd.loop import Loop, Timer
 from hacd.outcome import Held
-from hacd.rpc import Decoder, pack
+from hacd.rpc import LARGE, Decoder, pack, pack_apart
 from hacd.shared import Shared
 from hacd.words import FREED
 
-#: Jobs that a stuck worker has not read may gather up to here; then it is cut off as if it had died.
+#: Jobs that a stuck worker has not read may gather up to here; then it is cut off as if it had died. Those with
+#: large bodies wait elsewhere long before.
 MAX_UNSENT = 1 << 30
+
+#: seconds between two looks, where jobs were put off, at whether the worker has read
+LATER = 0.01
 
 
 class WorkerLink:
@@ -48,6 +54,9 @@ class WorkerLink:
         self.unanswered = 0  # heartbeats
         self.transactions: set[Transaction] = set()
         self.ends = Ends()
+        self._loop = loop
+        self._waiting: deque[tuple[int, Transaction]] = deque()  # whose jobs were put off
+        self._later: Timer | None = None
         self._on_outcomes = on_outcomes
         self._statistics = statistics
         self.channel = Channel(loop, flusher, sock, Decoder(max_frame, None), MAX_UNSENT, takes_descriptors=shm)
@@ -65,7 +74,31 @@ class WorkerLink:
         transaction.attempts += 1
         self.transactions.add(transaction)
         self.ends.requests += 1
-        self.channel.send(pack(transaction.job))
+        body = transaction.job[4]
+        if body is None or len(body) < LARGE:
+            self.channel.send(pack(transaction.job))
+        elif self.channel.full:
+            self._put_off(transaction)
+        else:
+            self.channel.send_large(pack_apart(transaction.job))
+
+    def _put_off(self, transaction: Transaction) -> None:
+        """Its job goes once the worker has read. Meanwhile its body is here once: in the hash."""
+        self._waiting.append((transaction.id, transaction))
+        if self._later is None:
+            self._later = Timer(self._loop)
+            self._later.start(lambda _timer: self._catch_up(), LATER, LATER)
+
+    def _catch_up(self, at_once: bool = False) -> None:
+        waiting = self._waiting
+        while waiting and (at_once or not self.channel.full):
+            id_, transaction = waiting.popleft()
+            if transaction.id == id_ and transaction.live and transaction.worker is self:
+                self.channel.send_large(pack_apart(transaction.job))
+        if self._later is not None and not waiting:
+            self._later.stop()
+            self._later.close()
+            self._later = None
 
     def cancel(self, transaction: Transaction) -> None:
         """The outcome of that job is of no use any more."""
@@ -78,6 +111,7 @@ class WorkerLink:
     def goodbye(self) -> None:
         """No job follows: what the worker has, it finishes, and then it ends."""
         self.leaving = True
+        self._catch_up(at_once=True)
         self.channel.send(pack((0,)))
 
     def held(self, message: list[Any]) -> tuple[int, Any, Any]:
@@ -104,8 +138,7 @@ class WorkerLink:
 
     def _broken(self, error: ProtocolError) -> None:
         log.warning("worker %d [%d] sent %s; cut off", self.number, self.pid, error)
-        self.channel.close()
-        self.channel.on_closed(str(error))
+        self.channel.break_off(str(error))
 
     def as_map(self) -> dict[str, Any]:
         """Its figures, for `stats`."""

@@ -7,7 +7,7 @@ it lets curl do what is due, takes out what is done, and sets the timer to what 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +59,8 @@ class Engine:
         self._idle: OrderedDict[Shape, list[Transfer]] = OrderedDict()  # no list is empty; last used, last
         self._idle_count = 0
         self._due: float | None = None
+        self.held = False  # until `go_on`
+        self._ends: deque[tuple[int, int, str | None]] = deque()  # that came while it was held: id, code, error
         self._make_multi()
 
     def configure(self, settings: Settings) -> None:
@@ -155,13 +157,34 @@ class Engine:
         for id_ in list(self._active):
             self.cancel(id_)
 
+    # -- back-pressure
+
+    def hold(self) -> None:
+        """Take nothing more of any origin, and report nothing, until `go_on`: what was reported is not read.
+
+        Meanwhile it is the front alone that keeps the deadlines.
+        """
+        self.held = True
+        self._sockets.hold()
+
+    def go_on(self) -> None:
+        """What was reported is read."""
+        self.held = False
+        while self._ends and not self.held:
+            id_, code, err = self._ends.popleft()
+            transfer = self._active.get(id_)
+            if transfer is not None:  # it was not cancelled meanwhile
+                self._ended(transfer.curl, code, err)
+        if not self.held:
+            self._sockets.go_on()
+
     # -- what the loop brings
 
     def _expire(self, _timer: Any) -> None:
         self._due = None
 
     def tick(self) -> None:
-        """Do what there is to do before the loop waits."""
+        """Do what there is to do before the loop waits. Not to be called while it is held."""
         multi = self._multi
         wait = multi.timeout()
         for _ in range(ROUNDS):
@@ -170,6 +193,8 @@ class Engine:
             self._drain()
             if self._sockets.failed:
                 self._rebuild()
+                return
+            if self.held:
                 return
             wait = multi.timeout()
             if wait:
@@ -204,6 +229,9 @@ class Engine:
 
     def _ended(self, curl: pycurl.Curl, code: int, err: str | None) -> None:
         transfer = self._by_curl[curl]
+        if self.held:
+            self._ends.append((transfer.id, code, err))
+            return
         self._multi.remove_handle(curl)
         del self._active[transfer.id]
         self._report(transfer.id, *transfer.outcome(code, err))
@@ -245,6 +273,7 @@ class Engine:
                 self._multi.remove_handle(transfer.curl)
             self._discard(transfer)
         self._active.clear()
+        self._ends.clear()
         self._idle.clear()
         self._idle_count = 0
         self._multi.close()

@@ -12,16 +12,17 @@ import time
 from typing import Any
 
 from hacd import log, process
-from hacd.channel import Channel, Flusher
+from hacd.channel import Channel
 from hacd.errors import ProtocolError
+from hacd.flusher import Flusher
 from hacd.ledger import Ledger
 from hacd.log.relay import Relay
 from hacd.loop import Loop, Timer
-from hacd.outcome import Held, Outcome
-from hacd.rpc import Decoder, pack
+from hacd.outcome import Held, Outcome, drop
+from hacd.rpc import LARGE, Decoder, bin_head, pack
 from hacd.settings import Settings
 from hacd.settings.live import restore
-from hacd.settings.table import FRAME_MAX
+from hacd.settings.table import BODY_MAX, FRAME_MAX
 from hacd.trim import Trim
 from hacd.words import BYE, CONFIGURE, DRAIN, END, FALLBACK, FREED, HELLO, LOGGED, PING, PONG, REOPEN
 from hacd.worker.engine import Engine
@@ -30,11 +31,17 @@ from hacd.worker.logins import HTTP_VERSIONS, METHODS
 #: seconds between two attempts to reach a front
 REDIAL = 0.1
 
+#: seconds between two looks, while the engine is held, at whether the front has read
+HELD = 0.01
+
 #: bytes of a message of the front's: of a job, whose body is in a caller's frame, whatever `max_frame` is set to
 MAX_MESSAGE = FRAME_MAX + 1024 * 1024
 
-#: Outcomes that the front has not read may gather up to here; past it, it is as if the front had died.
-MAX_UNSENT = 1 << 30
+#: Outcomes that the front has not read may gather up to here; past it, it is as if the front had died. The
+#: engine is held long before: what comes to be here is one body more, of whatever size, and what is small.
+MAX_UNSENT = BODY_MAX + (1 << 30)
+
+_NO_BYTES = pack(b"")
 
 #: Bytes that the front has not read, behind what it has begun to, at which the log waits: outcomes go first.
 LOG_BACKLOG = 1024 * 1024
@@ -53,6 +60,7 @@ class WorkerProcess:
         self._child = process.Child(self._loop, line, on_word)
         self._redial = Timer(self._loop)
         self._channel: Channel | None = None
+        self._held = Timer(self._loop)  # runs while the engine is
         self._relay = Relay(self._pass_on)
         log.pass_to(self._relay.take)
         self._trim = Trim()
@@ -69,13 +77,26 @@ class WorkerProcess:
 
     def _turn(self) -> None:
         """Once each time before the loop waits."""
-        self._engine.tick()
+        engine, channel = self._engine, self._channel
+        if (channel is not None and channel.full) is not engine.held:
+            self._hold() if not engine.held else self._go_on()
+        if not engine.held:
+            engine.tick()
         if self._engine.memory.fallbacks != self._fallbacks:
             self._tell_fallbacks()
         if self._relay.waiting:
             self._relay.flush()
         if self._dismissed and not self._engine.in_flight and self._sent():
             self._loop.stop()
+
+    def _hold(self) -> None:
+        """The front does not read as fast as origins send."""
+        self._engine.hold()
+        self._held.start(_look, HELD, HELD)
+
+    def _go_on(self) -> None:
+        self._held.stop()
+        self._engine.go_on()
 
     def _say(self, word: str, value: Any = None) -> None:
         """Tell the front a word of this worker's own."""
@@ -150,13 +171,18 @@ class WorkerProcess:
             log.reconfigure(settings.hacd)
 
     def _report(self, id_: int, code: int, outcome: Outcome) -> None:
-        if self._channel is None:
-            return  # no transfer runs without a front
-        if isinstance(outcome, Held):
+        channel = self._channel
+        if channel is None:
+            drop(outcome)  # no transfer runs without a front
+        elif isinstance(outcome, Held):
             body = outcome.body
-            self._channel.pass_on(body, pack((id_, code, outcome.begin, outcome.rest, body.size)))
+            channel.pass_on(body, pack((id_, code, outcome.begin, outcome.rest, body.size)))
+        elif len(outcome) < LARGE:
+            channel.send(pack((id_, code, outcome)))
         else:
-            self._channel.send(pack((id_, code, outcome)))
+            channel.send_large(pack((id_, code, b""))[: -len(_NO_BYTES)] + bin_head(len(outcome)), outcome)
+            if channel.full and not self._engine.held:
+                self._hold()
 
     def _pass_on(self, event: dict[str, Any]) -> bool:
         """Give the front what this process logged, for who tails the log. False: it takes nothing now."""
@@ -182,6 +208,10 @@ class WorkerProcess:
             self._loop.stop()
             return
         self._redial.start(self._dial, REDIAL, 0)
+
+
+def _look(_timer: Any) -> None:
+    """The loop has turned, and looks."""
 
 
 def main(settings: Settings, line: socket.socket, path: str, number: int, ledger: Ledger) -> None:

@@ -23,6 +23,7 @@ import os
 import socket
 import stat
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pycurl
@@ -115,7 +116,9 @@ class Sockets:
         self.turn = 0
         self._unknown: list[_Watch] = []  # unwanted since, but started in this turn: the kernel has them not yet
         self._lazy = pycurl.version_info()[2] >= TRUSTED_SINCE
-        self.act = multi.socket_action
+        self._multi = multi
+        self.act: Callable[[int, int], tuple[int, int]] = multi.socket_action
+        self._held: list[_Watch] = []  # that are not watched until `go_on`
         self.failed = False
         multi.setopt(pycurl.M_SOCKETFUNCTION, self._want)
 
@@ -136,6 +139,24 @@ class Sockets:
         for watch in self._watches.values():
             if not watch.wanted:
                 watch.stop()
+
+    def hold(self) -> None:
+        """Let curl act on no socket until `go_on`. One that is ready is not watched until then."""
+        self.act = self._put_off
+
+    def _put_off(self, fd: int, _events: int) -> tuple[int, int]:
+        watch = self._watches[fd]
+        watch.stop()
+        self._held.append(watch)
+        return 0, 0
+
+    def go_on(self) -> None:
+        """Let curl act, and watch again what it waits for."""
+        self.act = self._multi.socket_action
+        held, self._held = self._held, []
+        for watch in held:
+            if watch.wanted:
+                self._want(watch.wanted, watch.fd, None, None)
 
     def open(self, _purpose: int, address: Any) -> socket.socket | int:
         """OPENSOCKETFUNCTION: a socket for curl, which takes its own copy of the descriptor."""

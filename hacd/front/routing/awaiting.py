@@ -18,42 +18,45 @@ Guard = Callable[[Callable[[], None]], None]
 class Pending:
     """A result to come, which one coroutine can await. `on_taken` is called as the awaiting code gets it."""
 
-    __slots__ = ("_on_done", "done", "error", "on_taken", "result")
+    __slots__ = ("_on_done", "awaited", "done", "error", "on_taken", "result")
 
     def __init__(self, on_taken: Callable[[Any], None] | None = None) -> None:
         self.done = False
+        self.awaited = False  # somebody waits for it, or did
         self.result: Any = None
         self.error: BaseException | None = None
         self.on_taken = on_taken
-        self._on_done: Callable[[], None] | None = None
+        self._on_done: Callable[[Pending], None] | None = None
 
     def __await__(self) -> Generator[Pending, None, Any]:
         if not self.done:
             yield self
         if self.error is not None:
-            raise self.error
+            error, self = self.error, None  # type: ignore[assignment]  # the traceback holds what is here, and so a cycle
+            try:
+                raise error
+            finally:
+                del error
         if self.on_taken is not None:
             self.on_taken(self.result)
         return self.result
 
-    def then(self, on_done: Callable[[], None]) -> None:
-        """Call `on_done` once it is done. Raises RuntimeError if somebody else waits already."""
-        if self._on_done is not None:
+    def then(self, on_done: Callable[[Pending], None]) -> None:
+        """Call `on_done` with it once it is done. Raises RuntimeError if somebody else waits already, or did."""
+        if self.awaited:
             raise RuntimeError(TWICE)
-        self._on_done = on_done
+        self.awaited = True
         if self.done:
-            on_done()
-
-    @property
-    def awaited(self) -> bool:
-        """Whether somebody waits for it."""
-        return self._on_done is not None
+            on_done(self)
+        else:
+            self._on_done = on_done
 
     def settle(self, result: Any = None, error: BaseException | None = None) -> None:
         """It is done."""
         self.result, self.error, self.done = result, error, True
-        if self._on_done is not None:
-            self._on_done()
+        on_done, self._on_done = self._on_done, None  # who waits is held no longer, nor holds this through it
+        if on_done is not None:
+            on_done(self)
 
 
 class Task:
@@ -63,10 +66,17 @@ class Task:
         self.coroutine = coroutine
         self.ended = Pending()
         self._guard = guard
+        self._closed = False
 
-    def step(self) -> None:
-        """Go on until it awaits, or ends."""
-        self._guard(self._step)
+    def step(self, _awaited: Pending | None = None) -> None:
+        """Go on until it awaits, or ends. Does nothing once it was closed."""
+        if not self._closed:
+            self._guard(self._step)
+
+    def close(self) -> None:
+        """It goes no further. Raises what its last `finally` does."""
+        self._closed = True
+        self.coroutine.close()
 
     def _step(self) -> None:
         try:
@@ -79,7 +89,7 @@ class Task:
             self.ended.settle(error=error)
 
 
-def _wait(awaited: Any, step: Callable[[], None]) -> str:
+def _wait(awaited: Any, step: Callable[[Pending], None]) -> str:
     """Have `step` called once it is done; what is wrong with it, if it cannot be awaited."""
     if not isinstance(awaited, Pending):
         return FOREIGN
@@ -94,7 +104,7 @@ def gather(pendings: list[Pending]) -> Pending:
     together = Pending()
     left = len(pendings)
 
-    def one_is_done() -> None:
+    def one_is_done(_pending: Pending) -> None:
         nonlocal left
         left -= 1
         if not left:

@@ -26,9 +26,9 @@ class RouteScope:
         """The value, or None for null. Raises BadRequest for an `$http_req` key that there is not."""
         transaction = self._transaction
         if name not in NAMES:
-            return pick([transaction.tx.vars.get(name)], index)
+            return pick([transaction.vars.get(name)], index)
         if name == "http_req":
-            return QueryScope({}, dict(transaction.tx.http_req), KEYS).pv(name, key, index)
+            return QueryScope({}, dict(transaction.http_req), KEYS).pv(name, key, index)
         if name == "http_req_id" and transaction.sent_id:
             return transaction.sent_id
         if name == "http_err" and transaction.refusal:

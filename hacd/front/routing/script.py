@@ -148,6 +148,18 @@ def where(error: BaseException, path: str) -> str:
     return f"{ours[-1].filename}:{ours[-1].lineno}" if ours else path
 
 
+def forget_frames(error: BaseException) -> None:
+    """Have an exception that was told hold no frame: of these, some hold what holds the exception."""
+    told_of: set[int] = set()
+    rest: list[BaseException | None] = [error]
+    while rest:
+        one = rest.pop()
+        if one is not None and id(one) not in told_of:
+            told_of.add(id(one))
+            one.__traceback__ = None
+            rest += [one.__context__, one.__cause__]
+
+
 def told(error: BaseException) -> str:
     """An exception in one line, whatever its own text may do."""
     try:

@@ -16,8 +16,9 @@ from hacd.errors import BAD_REQUEST, INTERNAL, UNKNOWN_ROUTE, BadRequest, Refuse
 from hacd.expansion import expand
 from hacd.front.owner import Peer
 from hacd.front.routing.awaiting import Pending, Task
+from hacd.front.routing.http_req import HttpReq
 from hacd.front.routing.scope import RouteScope
-from hacd.front.routing.script import told, where
+from hacd.front.routing.script import forget_frames, told, where
 from hacd.front.routing.tx import Tx
 from hacd.front.transactions import Transaction
 from hacd.outcome import ABORTED, Outcome
@@ -60,8 +61,9 @@ class RoutedTransaction:
         self.peer: Peer = entrant.peer
         self.routed = entrant.routed
         self.transactions = entrant.routed
-        self.tx = Tx(self, variables)
-        self.scope = RouteScope(self)
+        self.vars = variables
+        self.http_req = HttpReq()
+        self.tx: Tx | None = Tx(self)  # None once it has ended: its routes may keep it, and what it shows
         self.transactional = True
         self.reply: Reply | None = None
         self.refusal: str | None = None  # why the last query was
@@ -80,6 +82,11 @@ class RoutedTransaction:
     def id_in_log(self) -> str:
         """The query that its log lines are about: the last sent, else the one that it resumed with."""
         return self.sent_id or (self.reply.id if self.reply is not None else "")
+
+    @property
+    def scope(self) -> RouteScope:
+        """What pseudo variables stand for. Made when asked for: to keep one would be a cycle."""
+        return RouteScope(self)
 
     # -- queries
 
@@ -125,7 +132,7 @@ class RoutedTransaction:
 
     def _suspend(self, query: Query, comes_back_to: Pending | str) -> Transaction:
         if self.ended:
-            raise Refused(BAD_REQUEST, "the transaction has ended")
+            raise _over()
         transaction = self._router.front.suspend(self, NO_MSGID, query)
         self.transactions[transaction.id] = transaction
         self._waiting[transaction.id] = comes_back_to
@@ -137,6 +144,8 @@ class RoutedTransaction:
         comes_back_to = self._waiting.pop(transaction.id)
         reply = self._router.reply(transaction, outcome)
         if self.ended:
+            if isinstance(comes_back_to, Pending):
+                comes_back_to.settle(error=_over())
             return
         if isinstance(comes_back_to, Pending):
             self._guarded(lambda: comes_back_to.settle(reply))
@@ -172,7 +181,7 @@ class RoutedTransaction:
         returned = function(self.tx)
         if inspect.iscoroutine(returned):
             ended = self.pending(returned)
-            ended.then(lambda: self._returned(ended))
+            ended.then(self._returned)
         else:
             self._reply_with(returned)
 
@@ -198,7 +207,7 @@ class RoutedTransaction:
             raise TypeError(f"a {what} cannot be awaited here: tx.query(…) or a coroutine would be right")
         if self.ended:
             awaitable.close()
-            raise Refused(BAD_REQUEST, "the transaction has ended")
+            raise _over()
         task = Task(awaitable, self._guarded)
         self._tasks.add(task)
         task.step()
@@ -225,7 +234,7 @@ class RoutedTransaction:
         if caller is None:
             return -1
         try:
-            data = rpc.response(caller.msgid, None, value)
+            data = rpc.response_apart(caller.msgid, value)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise TypeError(f"the reply cannot travel: {error}") from None
         self._caller = None
@@ -235,6 +244,7 @@ class RoutedTransaction:
     def _fail(self, error: BaseException) -> None:
         say = log.about(self.id_in_log, self.route).error
         say("route %s: %s: %s", self.route, where(error, self._router.path), told(error))
+        forget_frames(error)
         self.end(Refused(INTERNAL, f"route {self.route} raised {type(error).__name__}; the daemon's log has more"))
 
     def _end_if_done(self) -> None:
@@ -255,8 +265,12 @@ class RoutedTransaction:
         for task in tasks:
             # What a route does in its last `finally` is its own affair; it can send nothing any more.
             with contextlib.suppress(BaseException):
-                task.coroutine.close()
+                task.close()
         self.call_off("its route has ended")
+        for task in tasks:
+            if not task.ended.done:
+                task.ended.settle(error=_over())
+        self.tx = self.reply = None
         if caller is not None:
             caller.answer(rpc.response(caller.msgid, error.as_wire() if error else None, None))
 
@@ -268,6 +282,10 @@ class RoutedTransaction:
         """Nobody waits for its answer. Its queries are cancelled; what its routes make of that is theirs to say."""
         self._caller = None
         self.call_off("its caller went away")
+
+
+def _over() -> Refused:
+    return Refused(BAD_REQUEST, "the transaction has ended")
 
 
 class Detached:

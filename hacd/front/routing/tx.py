@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from hacd import log
 from hacd.errors import BadRequest
 from hacd.front.routing.awaiting import Pending, gather
-from hacd.front.routing.http_req import HttpReq
 from hacd.front.routing.scope import InLog
 from hacd.pseudovars import parse as parse_template
 from hacd.pseudovars import value
 
 if TYPE_CHECKING:
+    from hacd.front.routing.http_req import HttpReq
     from hacd.front.routing.transaction import RoutedTransaction
     from hacd.reply import Reply
 
@@ -22,10 +22,22 @@ LEVELS = ("debug", "info", "warning", "error")
 class Tx:
     """One transaction, in the hands of its routes."""
 
-    def __init__(self, transaction: RoutedTransaction, variables: dict[str, Any]) -> None:
+    def __init__(self, transaction: RoutedTransaction) -> None:
         self._transaction = transaction
-        self.vars = variables
-        self.http_req = HttpReq()
+
+    @property
+    def vars(self) -> dict[str, Any]:
+        """What `run` was given, and what routes made of it."""
+        return self._transaction.vars
+
+    @vars.setter
+    def vars(self, variables: dict[str, Any]) -> None:
+        self._transaction.vars = variables
+
+    @property
+    def http_req(self) -> HttpReq:
+        """Options of the next query."""
+        return self._transaction.http_req
 
     @property
     def http_reply(self) -> Reply | None:
