@@ -1,12 +1,17 @@
 """What origins do that no decent one does: scripts for `RawOrigin`, over HTTP/1.1 and over HTTP/2 in the clear.
 
-Each one goes on until the other side has had enough, which raises OSError, or until the test is over.
+As a program, `NAME SOCKET`: that origin, and a caller who has the daemon ask it. Each line on stdin lets him begin or
+leave off, and is answered with one. In a process of its own, so that it does not hold who measures.
+
+Each script goes on until the other side has had enough, which raises OSError, or until the test is over.
 """
 
 from __future__ import annotations
 
 import gzip
+import select
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,7 +23,8 @@ from h2.errors import ErrorCodes
 from h2.events import RequestReceived
 from h2.exceptions import ProtocolError
 
-from tests.support.origins import REPLY, Script
+from hacd import Client, Reply
+from tests.support.origins import REPLY, RawOrigin, Script, answer
 
 MIB = 1024 * 1024
 
@@ -89,9 +95,19 @@ def redirects(location: bytes) -> Script:
     return script
 
 
-def reads_nothing(_sock: socket.socket, _head: bytes) -> None:
-    """Reads no further; returns only when the test is over, or RawOrigin would read on."""
-    threading.Event().wait(20)
+def reads_nothing(sock: socket.socket, _head: bytes) -> None:
+    """Wants the upload, and reads none of it. It returns when the other side is gone, or RawOrigin would read on."""
+    sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+    gone = select.poll()
+    gone.register(sock, select.POLLRDHUP)
+    gone.poll(20_000)
+    sock.close()
+
+
+def replies_early(sock: socket.socket, head: bytes) -> None:
+    """Replies, and reads none of the upload."""
+    sock.sendall(REPLY)
+    reads_nothing(sock, head)
 
 
 # -- HTTP/2
@@ -164,11 +180,13 @@ PING_FRAME = b"\x00\x00\x08\x06" + bytes(5) + b"12345678"
 SETTINGS_FRAME = bytes(3) + b"\x04" + bytes(5)
 
 #: more than the kernel takes on the way to one who does not read
-UPLOAD = {"body": bytes(12 * MIB)}
+UPLOAD = {"body": bytes(6 * MIB)}
 
 #: By what they do. The daemon's max_body is 1 MiB and its max_header the default. More than one code: the versions of
 #: libcurl do not agree, or it depends on what the kernel has passed on by then.
 HOSTILE: dict[str, Hostile] = {
+    # for comparison
+    "a decent origin": Hostile(answer, (0,)),
     "nothing at all": Hostile(says(), (28,)),
     "drips a head": Hostile(drips(OK, b"X-Filler: x\r\n"), (28,)),
     "drips a status line": Hostile(drips(b"", b"HTTP/1.1 200 OKOKOKOKOKOKOKOKOKOK" * 100), (28,)),
@@ -207,11 +225,7 @@ HOSTILE: dict[str, Hostile] = {
     "a redirect to itself": Hostile(redirects(b"/self"), (47,), {"follow_redirect": 1}),
     "redirects without end": Hostile(redirects(b"/"), (47,), {"follow_redirect": 1}),
     "reads no upload": Hostile(reads_nothing, (28,), UPLOAD),
-    "a reply while it reads no upload": Hostile(
-        lambda sock, head: (sock.sendall(REPLY), reads_nothing(sock, head))[1],  # type: ignore[func-returns-value]
-        (0, 28),
-        UPLOAD,
-    ),
+    "a reply while it reads no upload": Hostile(replies_early, (0, 28), UPLOAD),
     "HTTP/2: nothing at all": Hostile(says(), (28,), PRIOR),
     "HTTP/2: settings and nothing more": Hostile(h2(lambda _connection, _stream: None), (28,), PRIOR),
     "HTTP/2: half a reply": Hostile(h2(half_a_reply), (28,), PRIOR),
@@ -228,3 +242,42 @@ HOSTILE: dict[str, Hostile] = {
     "HTTP/2: a flood of PING": Hostile(endless(SETTINGS_FRAME, PING_FRAME * 100), (16, 28, 55, 56), PRIOR),
     "HTTP/2: a flood of SETTINGS": Hostile(endless(SETTINGS_FRAME, SETTINGS_FRAME * 100), (16, 28, 55, 56), PRIOR),
 }
+
+
+#: queries to the hostile origin at one time, s from one round of them to the next, and ms that each has
+AT_ONCE, PACE, TIMEOUT = 4, 0.02, 100
+
+
+def ask(client: Client, url: str, hostile: Hostile, timeout: int) -> list[Reply]:
+    """AT_ONCE queries, and what becomes of them."""
+    queries = [(f"{url}/", {"timeout": timeout, **hostile.options})] * AT_ONCE
+    return list(client.query_many(queries, in_flight=AT_ONCE))
+
+
+def _ask_on(path: str, url: str, hostile: Hostile, over: threading.Event) -> None:
+    with Client(path) as client:
+        while True:
+            ask(client, url, hostile, TIMEOUT)
+            if over.wait(PACE):
+                return
+
+
+def main(name: str, path: str) -> None:
+    """Ask from the first line to the second, and so on."""
+    hostile = HOSTILE[name]
+    origin = RawOrigin(hostile.script)
+    print("ready", flush=True)
+    while sys.stdin.readline():
+        over = threading.Event()
+        asking = threading.Thread(target=_ask_on, args=(path, origin.url, hostile, over))
+        asking.start()
+        print("asks", flush=True)
+        sys.stdin.readline()
+        over.set()
+        asking.join()
+        print("asks no more", flush=True)
+    origin.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
