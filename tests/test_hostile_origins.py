@@ -228,11 +228,12 @@ def hostility(daemon: Daemon, request: pytest.FixtureRequest) -> Iterator[Callab
 def test_neighbours(daemon: Daemon, nginx: Nginx, hostility: Callable[[], None], name: str) -> None:
     """They wait for what one turn of the worker costs, and not for what the origin does.
 
-    Bound: FACTOR times their p99 without it, and FLOOR ms. A factor alone would say little: a neighbour alone on a daemon
-    has 0.4 ms, and "a decent origin", asked in the same way, makes 0.7 of it. With one worker and two cores, drips and
-    silence stay within a factor of about 2; who fails each query at once makes 1 to 1.5 ms; who sends as
+    Bound: FACTOR times their p99 without it, and FLOOR ms. A factor alone would say little: a neighbour alone on a
+    daemon has 0.4 ms, and "a decent origin", asked in the same way, makes 0.7 of it. With one worker and two cores,
+    drips and silence stay within a factor of about 2; who fails each query at once makes 1 to 1.5 ms; who sends as
     fast as he can, up to a bound, 3 to 6 ms; and hundreds of kilobytes of short header lines, 10 to 17.
-    FLOOR is twice the worst, since other tests share the cores. Calm and hostile rounds take turns. `-s` prints the figures.
+    FLOOR is nearly twice the worst, since other tests share the cores. Calm and hostile rounds take turns. `-s` prints
+    the figures.
     """
     calm: list[float] = []
     harmed: list[float] = []
