@@ -24,7 +24,7 @@ class Daemon:
     """A running daemon. `settings`: as for `--set`; `variables`: more of its environment.
 
     `activated`: the socket that it is handed over. `stderr`: in place of the file that `log` reads.
-    `activated`: the socket that it is handed over. `prefix`: a command that takes the daemon's for its arguments.
+    `prefix`: a command that takes the daemon's for its arguments.
     `tolerate`: words of FORBIDDEN that its log may hold.
     """
 
