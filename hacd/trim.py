@@ -39,6 +39,12 @@ class Trim:
         if self._wait:
             self._wait -= 1
             return
+        try:
+            self._give_back()
+        except OSError:
+            return  # no descriptor is left to look with: memory can wait
+
+    def _give_back(self) -> None:
         before = resident()
         if self._trim is None or before < self._least + STEP:
             self._least = min(self._least, before)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import resource
 
 from hacd import log
 from hacd.settings import Settings, Source, slots
-from hacd.supervisor import activation
+from hacd.supervisor import activation, open_files
 from hacd.supervisor.notify import Notify
 from hacd.supervisor.supervisor import Supervisor
 
@@ -23,7 +22,7 @@ def main(source: Source, settings: Settings, path: str) -> None:
     log.configure("supervisor", settings.hacd)
     supervisor = Supervisor(source, settings, path, given, notify)
     log.pass_to(supervisor.relay.take)
-    _raise_open_files()
+    open_files.take_all()
     _log_rounding(settings)
     if given:
         _log_activation(settings, path, wanted)
@@ -32,12 +31,6 @@ def main(source: Source, settings: Settings, path: str) -> None:
 
         check_apart(settings.hacd.routes)
     supervisor.run()
-
-
-def _raise_open_files() -> None:
-    """A daemon holds many sockets: take what the system allows without asking."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _log_rounding(settings: Settings) -> None:

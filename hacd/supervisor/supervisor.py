@@ -21,7 +21,7 @@ from hacd.ledger import Ledger
 from hacd.log.relay import Relay
 from hacd.settings import Settings, Source, slots
 from hacd.settings.live import restore
-from hacd.supervisor import sockets
+from hacd.supervisor import open_files, sockets
 from hacd.supervisor.children import RETRIES, Child, State
 from hacd.supervisor.notify import Notify
 from hacd.supervisor.report import Report
@@ -89,6 +89,7 @@ class Supervisor:
         try:
             self._bind(bound)
             log.info("hacd starts: %d workers, socket %s", len(self.workers), self._path)
+            open_files.judge(self._settings)
             while not self._ended():
                 self._spawn_due()
                 self._report.turn()

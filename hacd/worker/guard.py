@@ -1,7 +1,8 @@
 """Who keeps a transfer to its rules: callbacks of libcurl's that look before it connects, asks, and follows.
 
 Law: OPENSOCKETFUNCTION judges each connection that is made, PREREQFUNCTION each that is used again, wherever rules
-differ; and where hosts are judged, a URL is read by libcurl's own parser. Nothing is raised into libcurl.
+differ; and where hosts are judged, a URL is read by libcurl's own parser. A request that may not be sent twice is
+not, although libcurl would. Nothing is raised into libcurl.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Guard:
         self._code = 0
         self._shared = False
         self._note: Callable[[int], None] | None = None
+        self._noted: Place = (0, 0)
+        self._again: Place = (0, 0)  # where a request was about to leave for the second time
 
     def apply(self, curl: pycurl.Curl, shared: bool, note: Callable[[int], None] | None) -> None:
         """Set a handle up. `shared`: there may be connections in the pool that these rules forbid.
@@ -86,7 +89,13 @@ class Guard:
     def _ask_and_note(self, *addresses: Any) -> int:
         answer = self._ask(*addresses) if self._shared else int(pycurl.PREREQFUNC_OK)
         if answer == pycurl.PREREQFUNC_OK and self._note is not None:
-            self._note(self._place()[0])
+            place = self._place()
+            if place == self._noted:
+                # Nothing came since it left: a kept connection broke, and libcurl sends again whatever the method is.
+                self._again = place
+                return int(pycurl.PREREQFUNC_ABORT)
+            self._noted = place
+            self._note(place[0])
         return answer
 
     def _header(self, line: bytes) -> int | None:
@@ -126,6 +135,10 @@ class Guard:
             except Denied as denied:
                 return str(denied)
         return ""
+
+    def held_back(self, code: int) -> bool:
+        """Whether the transfer ended since its request would have left twice, and may not."""
+        return code == ABORTED and self._again == self._place()
 
     def may_try_anew(self, code: int) -> bool:
         """Whether it was a kept connection that was refused, and nothing was sent yet: a new one may lead elsewhere."""

@@ -162,7 +162,9 @@ class Sockets:
         """OPENSOCKETFUNCTION: a socket for curl, which takes its own copy of the descriptor."""
         self._opened += 1
         try:
-            return socket.socket(address.family, address.socktype, address.protocol)
+            sock = socket.socket(address.family, address.socktype, address.protocol)
+            os.close(os.dup(sock.fileno()))  # where there is no room for curl's copy, nobody else would say so
+            return sock
         except OSError as error:
             self._no_socket(error)
             return int(pycurl.SOCKET_BAD)

@@ -17,6 +17,7 @@ from hacd.ledger import Ledger
 from hacd.outcome import (
     COULDNT_CONNECT,
     DENIED,
+    GOT_NOTHING,
     HEAD_TOO_LARGE,
     TOO_LARGE,
     URL_MALFORMED,
@@ -197,6 +198,8 @@ class Transfer:
         """curl's code and text, or better ones where hacd knows more."""
         if code == WRITE_ERROR and self._body.over:
             return TOO_LARGE, self._too_large("body", self._max_body)
+        if self._guard.held_back(code):
+            return GOT_NOTHING, TEXTS[GOT_NOTHING]
         # libcurl cuts long texts, where need be in the middle of a character.
         whole = (err or "").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         return code, whole or TEXTS.get(code, f"curl error {code}")

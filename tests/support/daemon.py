@@ -24,6 +24,7 @@ class Daemon:
     """A running daemon. `settings`: as for `--set`; `variables`: more of its environment.
 
     `activated`: the socket that it is handed over. `stderr`: in place of the file that `log` reads.
+    `prefix`: a command that takes the daemon's for its arguments.
     `tolerate`: words of FORBIDDEN that its log may hold.
     """
 
@@ -36,6 +37,7 @@ class Daemon:
         variables: dict[str, str] | None = None,
         activated: socket.socket | None = None,
         stderr: int | None = None,
+        prefix: list[str] | None = None,
         **settings: object,
     ) -> None:
         self.directory = directory
@@ -44,7 +46,7 @@ class Daemon:
         self.tolerate: set[str] = set()
         command = [sys.executable, "-m", "hacd", "run", "--socket", self.socket]
         command += ["-c", str(config)] if config else []
-        command = [*(handed_over(activated) if activated else []), *command]
+        command = [*(prefix or []), *(handed_over(activated) if activated else []), *command]
         for name, value in {"connection_timeout": 5000, **settings}.items():
             command += ["--set", f"{name}={value}"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HACD_")}

@@ -1,0 +1,39 @@
+"""Open files: the limit is raised as far as it goes, and judged by what a process may need."""
+
+from __future__ import annotations
+
+import resource
+
+from hacd import log
+from hacd.settings import Settings
+
+#: Connections to origins that a worker keeps open, bodies in shared memory, and what each process has open for itself.
+#: The first two are `hacd.worker`'s, which this process does not import: it has to fork without libcurl.
+CONNECTIONS, BODIES, OWN = 1024, 512, 64
+
+
+def take_all() -> None:
+    """A daemon holds many sockets: take what the system allows without asking."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def judge(settings: Settings) -> None:
+    """Log whether the limit suffices."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = need(settings)
+    if limit == resource.RLIM_INFINITY or most <= limit:
+        log.info("open files: %d a process suffice, the limit is %d", most, limit)
+    else:
+        log.warning(
+            "open files: a process may need %d, and the limit is %d: raise it (ulimit -Hn, LimitNOFILE=), "
+            "or lower limits.max_clients",
+            most,
+            limit,
+        )
+
+
+def need(settings: Settings) -> int:
+    """Descriptors that the process with the most of them may need: the front for callers, or a worker for origins."""
+    front = settings.limits.max_clients + settings.http_async_client.workers
+    return max(front, CONNECTIONS) + BODIES + OWN
