@@ -232,8 +232,8 @@ def test_neighbours(daemon: Daemon, nginx: Nginx, hostility: Callable[[], None],
     daemon has 0.4 ms, and "a decent origin", asked in the same way, makes 0.7 of it. With one worker and two cores,
     drips and silence stay within a factor of about 2; who fails each query at once makes 1 to 1.5 ms; who sends as
     fast as he can, up to a bound, 3 to 6 ms; and hundreds of kilobytes of short header lines, 10 to 17.
-    FLOOR is far above the worst, since other tests share the cores: it finds a stall, not a slowness. Calm and hostile rounds take turns. `-s` prints
-    the figures.
+    FLOOR is far above the worst, since other tests share the cores: it finds a stall, not a slowness. Calm and
+    hostile rounds take turns. `-s` prints the figures.
     """
     calm: list[float] = []
     harmed: list[float] = []
