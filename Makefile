@@ -10,14 +10,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 HEADER := hacd/loop/pyuv_compat.h
-TYPED  := hacd tests bench soak docs/examples
+TYPED  := hacd tests bench soak fuzz docs/examples
 SECONDS    ?= 60
 DESTDIR    ?=
 PREFIX     ?= /usr/local
 SYSCONFDIR ?= /etc
 GSSAPI := /usr/lib/apache2/modules/mod_auth_gssapi.so
 
-.PHONY: help install install-system demo test test-negotiate run check bench soak conf clean nginx apache kerberos
+.PHONY: help install install-system demo test test-negotiate run check bench soak fuzz conf clean nginx apache kerberos
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench: $(VENV)/.bench nginx ## the benchmarks; results go to bench/results
 soak: $(VENV)/.bench nginx ## a daemon in trouble, under load, for SECONDS: no query may be lost, and none end twice
 	$(BIN)/python -m soak --seconds $(SECONDS)
 
+fuzz: $(VENV)/.fuzz ## bytes that nobody would send, for SECONDS in all; an input that breaks something is printed
+	$(BIN)/python -m fuzz --seconds $(SECONDS)
+
 conf: install ## write conf/hacd.toml anew from the table in hacd/settings/table.py
 	$(BIN)/python -m hacd.settings > conf/hacd.toml.new
 	mv conf/hacd.toml.new conf/hacd.toml
@@ -60,7 +63,7 @@ conf: install ## write conf/hacd.toml anew from the table in hacd/settings/table
 clean: ## take away all that the other targets made
 	rm -rf $(VENV) run build dist hacd.egg-info bench/results .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	find hacd tests bench docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find hacd tests bench soak fuzz docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- set-up
 
@@ -101,6 +104,10 @@ $(VENV)/.check: pyproject.toml $(VENV)/.hacd
 $(VENV)/.bench: pyproject.toml $(VENV)/.hacd
 	@$(PIP) install -e '.[bench]'
 	@touch $@
+
+# Where there is no atheris for this Python, fuzz itself says so.
+$(VENV)/.fuzz: pyproject.toml $(VENV)/.hacd
+	@$(PIP) install -e '.[fuzz]' >$(VENV)/fuzz.log 2>&1 && touch $@ || echo "atheris could not be installed, see $(VENV)/fuzz.log"
 
 # Servers that nobody here wrote. The tests and the benchmarks start their own, on free ports. Only what wants
 # Apache is skipped without it; the others fail.
