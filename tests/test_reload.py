@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from hacd import Client, Refused
+from hacd.errors import SettingsError
+from hacd.rpc import pack
 from hacd.settings import Settings
 from hacd.settings.live import dump, merged, restore, with_value
 from hacd.settings.table import Egress, Hacd, HttpAsyncClient, Limits
@@ -113,6 +115,53 @@ def test_wrong_set(daemon: Daemon, params: list[Any], message: str) -> None:
         error, _ = wire.call("set", params)
         assert error["code"] == "bad_request"
         assert message in error["message"]
+
+
+DEEP: Any = None
+for _ in range(1000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize("name", ["max_body", "log_level", "hacd.allow_users", "egress.deny", "egress.users"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("in\udcfffo", id="no UTF-8"),
+        pytest.param("x" * 100_000, id="long"),
+        pytest.param(DEEP[0], id="deep"),
+        pytest.param({"0": {"ports": DEEP[0][0][0][0]}}, id="deep rules"),
+        pytest.param({7: {}}, id="a number as a user"),
+        pytest.param({None: {}}, id="nil as a user"),
+        pytest.param({b"root": {}}, id="bytes as a user"),
+        pytest.param({"0": {7: []}}, id="a number as a list"),
+        pytest.param({"0": {"x" * 100_000: []}}, id="a long name of a list"),
+    ],
+)
+def test_foreign_values_are_refused_in_a_line(name: str, value: Any) -> None:
+    """A caller's `set` brings whatever MessagePack can hold: what is raised for it and is no refusal ends the front."""
+    with pytest.raises(SettingsError) as refused:
+        with_value(Settings(), name, value)
+    assert len(str(refused.value)) < 500
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 100_000, "x.y" * 50_000, "limits." + "x" * 100_000, "a\nb", "limits.\udcff", "."]
+)
+def test_foreign_names_are_refused_in_a_line(name: str) -> None:
+    with pytest.raises(SettingsError, match="no such") as refused:
+        with_value(Settings(), name, 1)
+    assert len(str(refused.value)) < 1500
+    assert str(refused.value).isprintable()
+
+
+def test_set_of_what_is_no_utf8(daemon: Daemon) -> None:
+    front = daemon.pid("front")
+    with Wire(daemon.socket) as wire:
+        for value in ("in\udcfffo", DEEP[0][0][0][0]):
+            wire.raw(pack([0, 1, "set", ["log_level", value]]))
+            assert wire.receive()[2]["code"] == "bad_request"
+    assert daemon.pid("front") == front
 
 
 def hacd(*words: str) -> subprocess.CompletedProcess[str]:

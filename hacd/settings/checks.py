@@ -28,15 +28,15 @@ def check(where: str, section: str, name: str, value: Any) -> Any:
         return _check_list(f"{where}{section}.{name}: ", field, value)
     if _is_table(field):
         return _check_rules(where, section, field, value)
+    if isinstance(value, str) and not value.isprintable():  # msgspec has no ValidationError for what is no UTF-8
+        why = "it has control characters, or is no UTF-8"
+        raise SettingsError(f"{where}{section}.{name}: {_shown(value)} is wrong: {why}")
     try:
-        converted = msgspec.convert(value, field.type)
-        if isinstance(converted, str) and not converted.isprintable():
-            raise SettingsError(
-                f"{where}{section}.{name}: {value!r} is wrong: it has control characters, or is no UTF-8"
-            )
-        return converted
+        return msgspec.convert(value, field.type)
     except msgspec.ValidationError:
-        raise SettingsError(f"{where}{section}.{name}: {value!r} is wrong: {right(field)} would be right") from None
+        raise SettingsError(
+            f"{where}{section}.{name}: {_shown(value)} is wrong: {right(field)} would be right"
+        ) from None
 
 
 def _check_list(where: str, field: msgspec.structs.FieldInfo, value: Any) -> tuple[str, ...]:
@@ -68,19 +68,30 @@ def _check_rules(where: str, section: str, field: msgspec.structs.FieldInfo, val
         place = f"{section}.{field.name}.{name}"
         if not isinstance(table, dict):
             raise wrong
-        why = who.wrong(name) if name.isprintable() else "no name"
+        why = who.wrong(name) if isinstance(name, str) and name.isprintable() else "no name"
         if why:
-            raise SettingsError(f"{where}{section}.{field.name}.{name!r}: {why}; {who.right} would be right")
+            raise SettingsError(f"{where}{section}.{field.name}.{_shown(name)}: {why}; {who.right} would be right")
         for key in table:
             if key not in lists:
-                raise SettingsError(f"{where}{place}.{key}: no such setting{nearest(key, lists)}")
+                raise _unknown(f"{where}{place}.", key, lists)
         rules[name] = {key: _check_list(f"{where}{place}.{key}: ", lists[key], table[key]) for key in table}
     return rules
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    """A value as an error may repeat it: what `set` brings is foreign, however long and deep."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__}"
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
+def _unknown(where: str, name: Any, known: Iterable[str]) -> SettingsError:
+    """There is no setting of that name; one that could not be any is not compared with those that there are."""
+    if isinstance(name, str) and name.isprintable() and len(name) <= SHOWN:
+        return SettingsError(f"{where}{name}: no such setting{nearest(name, known)}")
+    return SettingsError(f"{where}{_shown(name)}: no such setting")
 
 
 def from_text(where: str, section: str, name: str, text: str) -> Any:
@@ -107,14 +118,14 @@ def resolve(where: str, name: str) -> tuple[str, str]:
     owners = [owner for owner in SECTIONS if name in fields_of(owner)]
     if len(owners) == 1:
         return owners[0], name
-    every = [known for owner in SECTIONS for known in fields_of(owner)]
-    raise SettingsError(f"{where}{name}: no such setting{nearest(name, every)}")
+    raise _unknown(where, name, [known for owner in SECTIONS for known in fields_of(owner)])
 
 
 def section_of(where: str, section: str) -> None:
     """Raise SettingsError where there is no such section."""
     if section not in SECTIONS:
-        raise SettingsError(f"{where}no such section {section!r}{nearest(section, SECTIONS)}")
+        near = nearest(section, SECTIONS) if len(section) <= SHOWN else ""
+        raise SettingsError(f"{where}no such section {_shown(section)}{near}")
 
 
 def names(section: str) -> set[str]:
@@ -146,7 +157,7 @@ def field_of(where: str, section: str, name: str) -> msgspec.structs.FieldInfo:
     section_of(where, section)
     fields = fields_of(section)
     if name not in fields:
-        raise SettingsError(f"{where}{section}.{name}: no such setting{nearest(name, fields)}")
+        raise _unknown(f"{where}{section}.", name, fields)
     return fields[name]
 
 
