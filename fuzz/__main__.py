@@ -1,4 +1,7 @@
-"""`python -m fuzz`: each target for its share of the time. Exit code 1 if an input breaks one; it is printed, as Python has it."""
+"""`python -m fuzz`: each target for its share of the time.
+
+Exit code 1 if an input breaks one; it is printed, as Python has it.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,8 @@ def _tell(name: str, ended: subprocess.CompletedProcess[str], found: list[Path])
     for path in found:
         kind = path.name.partition("-")[0]
         print(
-            f"\n{name}: {kind}. To run it again:\n  python -m fuzz --target {name} --input LITERAL\n{path.read_bytes()!r}"
+            f"\n{name}: {kind}. To run it again:\n  python -m fuzz --target {name} --input LITERAL\n"
+            f"{path.read_bytes()!r}"
         )
     if not found:
         print(f"\n{name}: it ended with {ended.returncode}, and left no input")

@@ -1,4 +1,7 @@
-"""Values out of a target's bytes: each takes some from the front. When they are all taken, what is drawn is 0 or empty."""
+"""Values out of a target's bytes: each takes some from the front.
+
+When they are all taken, what is drawn is 0 or empty.
+"""
 
 from __future__ import annotations
 

@@ -13,8 +13,9 @@ from contextlib import suppress
 from typing import Any
 
 from hacd import log, rpc
-from hacd.channel import Channel, Flusher
+from hacd.channel import Channel
 from hacd.errors import BadRequest, FrameTooLarge, ProtocolError
+from hacd.flusher import Flusher
 from hacd.front.control import Control
 from hacd.front.front import Front
 from hacd.front.owner import Peer

@@ -125,7 +125,9 @@ def _judge(params: Any) -> None:
         assert "\n" not in wrong.message, wrong.message
         rpc.response(1, wrong.as_wire(), None)
         return
-    assert url.isprintable() and " " not in url and origin in query.redacted(url), url
+    assert url.isprintable(), url
+    assert " " not in url, url
+    assert origin in query.redacted(url), url
     assert all(line.isprintable() or not {*"\r\n\0"} & {*line} for line in hdr or ())
     assert suspend in (0, 1)
     assert body is None or len(body) <= len(repr(params)) + EXPANDED_MAX
@@ -226,4 +228,4 @@ TARGETS = {
 }
 
 #: what a mutation may put in: the words of the wire, packed
-WORDS = tuple(rpc.pack(word) for word in (*methods.NAMES, *query.KEYS, "http://h/")) + (b"\xc1", b"$(", b"\x94\x00")
+WORDS = (*map(rpc.pack, (*methods.NAMES, *query.KEYS, "http://h/")), b"\xc1", b"$(", b"\x94\x00")
