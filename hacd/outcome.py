@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from hacd.rpc import LARGE, bin_head, pack
+from hacd.rpc import LARGE, bin_head, pack, str_head
 from hacd.shared import Shared
 
 # curl's codes that hacd gives itself (CURLE_* of libcurl, where their texts are)
@@ -51,8 +51,8 @@ def begin(code: int, err: str | None, rs: int, rr: str, version: str) -> bytes:
     return _MAP + b"".join([pack(part) for pair in zip(MEMBERS, values, strict=False) for part in pair])
 
 
-def compose(begin: bytes, head: bytes, body: bytes | bytearray, times: Times, url: str, ip: str) -> bytes:
-    """A packed outcome: `begin`, and what differs from transfer to transfer."""
+def compose(begin: bytes, head: bytes, body: bytes | bytearray, times: Times, url: bytes, ip: bytes) -> bytes:
+    """A packed outcome: `begin`, and what differs from transfer to transfer. `url` and `ip` are UTF-8."""
     a, b, c, d, e, f, g, h = times
     packed_times = _pack_times(
         *(_TOTAL, a, _LOOKUP, b, _CONNECT, c, _APPCONNECT, d),
@@ -60,7 +60,21 @@ def compose(begin: bytes, head: bytes, body: bytes | bytearray, times: Times, ur
     )
     rb = pack(body) if len(body) < LARGE else bin_head(len(body)) + body
     return b"".join(
-        (begin, _HEAD, pack(head), _RB, rb, _TIME, packed_times, _URL, pack(url), _IP, pack(ip)),
+        (
+            begin,
+            _HEAD,
+            pack(head),
+            _RB,
+            rb,
+            _TIME,
+            packed_times,
+            _URL,
+            str_head(len(url)),
+            url,
+            _IP,
+            str_head(len(ip)),
+            ip,
+        ),
     )
 
 
@@ -93,7 +107,7 @@ def drop(outcome: Outcome) -> None:
         outcome.release()
 
 
-def hold(begin: bytes, head: bytes, body: Shared, times: Times, url: str, ip: str) -> Held:
+def hold(begin: bytes, head: bytes, body: Shared, times: Times, url: bytes, ip: bytes) -> Held:
     """As `compose`, around a body in shared memory."""
     whole = compose(begin, head, b"", times, url, ip)
     place = len(begin) + len(_HEAD) + len(pack(head)) + len(_RB)
@@ -105,7 +119,11 @@ def failure(code: int, err: str, url: str, total: int) -> bytes:
 
     `code` is curl's, `err` a line for people, `total` the µs since the query was accepted.
     """
-    return compose(begin(code, err, 0, "", ""), b"", b"", (total, 0, 0, 0, 0, 0, 0, 0), url, "")
+    return compose(begin(code, err, 0, "", ""), b"", b"", (total, 0, 0, 0, 0, 0, 0, 0), _utf8(url), b"")
+
+
+def _utf8(url: str) -> bytes:
+    return url.encode("utf-8", "surrogateescape")
 
 
 def appendix(public_id: str, route: str, xdata: bytes) -> bytes:

@@ -193,6 +193,15 @@ def notification_head(method: str) -> bytes:
     return pack((NOTIFICATION, method, (0,)))[:-1]
 
 
+def str_head(size: int) -> bytes:
+    """What stands before the bytes, in UTF-8, of a str of that size."""
+    return _STR_HEADS[size] if size < len(_STR_HEADS) else b"\xdb" + size.to_bytes(4, "big")
+
+
+#: of short ones, as `pack` makes them
+_STR_HEADS = [pack("x" * size)[:-size] if size else pack("") for size in range(256)]
+
+
 def bin_head(size: int) -> bytes:
     """What stands before the bytes of a bin of that size."""
     return b"\xc6" + size.to_bytes(4, "big")

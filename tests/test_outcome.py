@@ -40,7 +40,7 @@ def opened(*fragments: bytes) -> dict[str, Any]:
 
 def test_reply_has_the_contracts_members() -> None:
     packed = compose(
-        begin(0, None, 200, "OK", "1.1"), b"HTTP/1.1 200 OK\r\n\r\n", b"\x00", NO_TIMES, "http://x/", "::1"
+        begin(0, None, 200, "OK", "1.1"), b"HTTP/1.1 200 OK\r\n\r\n", b"\x00", NO_TIMES, b"http://x/", b"::1"
     )
     assert opened(packed, appendix("a-1", "HTTP_REPLY", rpc.pack({"k": [1]}))) == {
         "ok": 1,
@@ -87,14 +87,14 @@ def test_failure() -> None:
 
 def test_error_with_a_status_keeps_it() -> None:
     """A reply that broke off had a head."""
-    packed = compose(begin(18, "transfer closed", 200, "OK", "1.1"), b"head", b"half", NO_TIMES, "http://x/", "")
+    packed = compose(begin(18, "transfer closed", 200, "OK", "1.1"), b"head", b"half", NO_TIMES, b"http://x/", b"")
     reply = opened(packed, appendix("a-1", "", NIL))
     assert (reply["ok"], reply["code"], reply["rs"], reply["rb"]) == (0, 18, 200, b"half")
 
 
 @pytest.mark.parametrize("size", [0, 1, 31, 32, 255, 256, 65535, 65536, 1_000_000])
 def test_sizes(size: int) -> None:
-    packed = compose(begin(0, None, 200, "", "1.1"), b"h" * size, b"b" * size, NO_TIMES, "u" * size, "")
+    packed = compose(begin(0, None, 200, "", "1.1"), b"h" * size, b"b" * size, NO_TIMES, b"u" * size, b"")
     reply = opened(packed, appendix("", "", rpc.pack("x" * size)))
     assert [len(reply[name]) for name in ("head", "rb", "url", "xdata")] == [size] * 4
 
@@ -121,7 +121,8 @@ def test_any_outcome(
     place: tuple[str, str],
     appended: tuple[str, str, Any],
 ) -> None:
-    reply = opened(compose(begin(*known), *data, times, *place), appendix(*appended[:2], rpc.pack(appended[2])))
+    packed = compose(begin(*known), *data, times, place[0].encode(), place[1].encode())
+    reply = opened(packed, appendix(*appended[:2], rpc.pack(appended[2])))
     code, err, rs, rr, version = known
     assert (reply["ok"], reply["code"], reply["err"], reply["rs"]) == (int(code == 0), code, err, rs)
     assert (reply["rr"], reply["http_version"], reply["head"], reply["rb"]) == (rr, version, *data)

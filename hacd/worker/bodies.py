@@ -149,7 +149,8 @@ class Body:
 
     def drop(self) -> None:
         """Forget the transfer; be ready for the next."""
-        self._let_go()
+        if self._fd >= 0 or self._taken:
+            self._let_go()
         self.heap = bytearray()
         self.over = False
         self._room = self._first_room

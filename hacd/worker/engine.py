@@ -44,12 +44,16 @@ Report = Callable[[int, int, Outcome], None]
 class Engine:
     """Carries jobs out. `report` is called once for each that was started and not cancelled."""
 
-    def __init__(self, loop: Loop, settings: Settings, report: Report, ledger: Ledger) -> None:
+    def __init__(
+        self, loop: Loop, settings: Settings, report: Report, ledger: Ledger, on_batch: Callable[[], None]
+    ) -> None:
+        """`on_batch` is called between two outcomes of many that one turn of the loop brings: they may leave."""
         self._set_up = SetUp(settings)
         self.memory = Memory(settings)
         self._egress = settings.egress
         self._mixed = False  # the multi has connections that were made by other rules
         self._report = report
+        self._on_batch = on_batch
         self._ledger = ledger
         self.prefix = ""  # of ids, as the front says
         self._loop = loop
@@ -83,6 +87,7 @@ class Engine:
         self._mixed = False
         self._multi = pycurl.CurlMulti()
         self._sockets = Sockets(self._loop, self._multi)
+        self._sockets.on_batch = self._batch
         self._multi.setopt(pycurl.M_MAXCONNECTS, CONNECTIONS)
 
     @property
@@ -200,6 +205,12 @@ class Engine:
             if wait:
                 break
         self._arm(wait)
+
+    def _batch(self) -> None:
+        """In the middle of a turn: what has ended so far is reported, and leaves."""
+        if not self.held and not self._sockets.failed:
+            self._drain()
+            self._on_batch()
 
     def _act_on_time(self) -> None:
         """Let curl do what is due: begin what was added, end what takes too long."""

@@ -55,7 +55,7 @@ class WorkerProcess:
         self._number = number
         self._loop = Loop()
         self._flusher = Flusher(self._loop)
-        self._engine = Engine(self._loop, settings, self._report, ledger)
+        self._engine = Engine(self._loop, settings, self._report, ledger, self._flusher.flush)
         on_word = {DRAIN: lambda _: self._drain(), END: lambda _: self._loop.stop(), REOPEN: lambda _: log.reopen()}
         self._child = process.Child(self._loop, line, on_word)
         self._redial = Timer(self._loop)

@@ -35,6 +35,10 @@ from hacd.loop import READABLE, WRITABLE, Loop, Poll
 #: OPENSOCKETFUNCTION; since then one for all, made with the multi.
 TRUSTED_SINCE = 0x081400
 
+#: Sockets that curl acts on, in one turn of the loop, between two looks at what has ended. A turn may bring
+#: hundreds, and the front, the caller and the origin would idle until the last of them.
+BATCH = 16
+
 # curl's POLL_IN and POLL_OUT are the loop's READABLE and WRITABLE, and so are its CSELECT_ bits.
 assert (pycurl.POLL_IN, pycurl.POLL_OUT, pycurl.POLL_INOUT) == (READABLE, WRITABLE, READABLE | WRITABLE)
 assert (pycurl.CSELECT_IN, pycurl.CSELECT_OUT) == (READABLE, WRITABLE)
@@ -69,10 +73,19 @@ class _Watch:
         if events is None:
             self.active = 0  # with an error, the loop stops the poll itself
             events = pycurl.CSELECT_ERR
+        sockets = self.sockets
         try:
-            self.sockets.act(self.fd, events)
+            sockets.act(self.fd, events)
         except pycurl.error:
-            self.sockets.failed = True
+            sockets.failed = True
+        sockets.acts += 1
+        if sockets.acts >= BATCH:
+            sockets.acts = 0
+            sockets.on_batch()
+
+
+def _nothing() -> None:
+    """Nobody looks before the turn ends."""
 
 
 def _may_be_watched(fd: int) -> bool:
@@ -120,6 +133,8 @@ class Sockets:
         self.act: Callable[[int, int], tuple[int, int]] = multi.socket_action
         self._held: list[_Watch] = []  # that are not watched until `go_on`
         self.failed = False
+        self.acts = 0  # since the last look
+        self.on_batch: Callable[[], None] = _nothing
         multi.setopt(pycurl.M_SOCKETFUNCTION, self._want)
 
     def wait_begins(self) -> None:

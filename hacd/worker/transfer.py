@@ -56,7 +56,7 @@ class Transfer:
     """One easy handle and what it gathers. `id` is that of the query it carries out."""
 
     __slots__ = (
-        *("_authmethod", "_body", "_guard", "_hdr", "_head", "_judges_hosts", "_max_body", "_max_header"),
+        *("_authmethod", "_body", "_follows", "_guard", "_hdr", "_head", "_judges_hosts", "_max_body", "_max_header"),
         *("_sent_body", "_timeout", "_tried_anew"),
         *("curl", "id", "logs_in", "queued", "set_up", "shape", "url"),
     )
@@ -88,8 +88,8 @@ class Transfer:
         self.curl = pycurl.Curl()
         options = set_up.options(shape)
         rules = set_up.egress.rules(options)
-        follows = bool(options[b"follow_redirect"])
-        self._guard = Guard(rules, open_socket, self._head, lambda: (self.id, len(self._head)), follows)
+        self._follows = bool(options[b"follow_redirect"])
+        self._guard = Guard(rules, open_socket, self._head, lambda: (self.id, len(self._head)), self._follows)
         self._judges_hosts = rules.judges_hosts
         self._authmethod = set_up.apply(self.curl, options, shape[1], lambda: public_id(self.id))
         note = None if is_idempotent(*shape) else ledger.note
@@ -153,7 +153,7 @@ class Transfer:
         if code or self._judges_hosts:
             why = self._guard.denial(code, self.curl.getinfo_raw(pycurl.EFFECTIVE_URL) if self._judges_hosts else None)
             if why:
-                return denied(why, self._last_url(), self.curl.getinfo_raw(pycurl.TOTAL_TIME_T))
+                return denied(why, text(self._last_url()), self.curl.getinfo_raw(pycurl.TOTAL_TIME_T))
         head = b"".join(self._head)
         if len(head) > self._max_header:
             head = b""
@@ -178,21 +178,25 @@ class Transfer:
             get(pycurl.REDIRECT_TIME_T),
             self.queued // 1000,
         )
-        ip = text(get(pycurl.PRIMARY_IP))
+        url, ip = self._last_url(), get(pycurl.PRIMARY_IP) or b""
         body = self._body.finish()
         if body is not None:
-            return code, hold(first, head, body, times, self._last_url(), ip)
-        return code, compose(first, head, self._body.heap, times, self._last_url(), ip)
+            return code, hold(first, head, body, times, url, ip)
+        return code, compose(first, head, self._body.heap, times, url, ip)
 
     @staticmethod
     def _too_large(what: str, most: int) -> str:
         return f"{what} longer than max_{what} ({most} bytes)"
 
-    def _last_url(self) -> str:
+    def _last_url(self) -> bytes:
+        """UTF-8: the query's own, or where redirects led. libcurl reads it anew each time it is asked: 1 to 2 µs."""
+        if not self.logs_in and not (self._follows and self.curl.getinfo_raw(pycurl.REDIRECT_COUNT)):
+            return self.url
         try:
-            return text(self.curl.getinfo_raw(pycurl.EFFECTIVE_URL))
+            last: bytes = self.curl.getinfo_raw(pycurl.EFFECTIVE_URL) or b""  # without user-info
         except pycurl.error:
-            return text(self.url)  # libcurl refused it, and then does not tell it either
+            return self.url  # libcurl refused it, and then does not tell it either
+        return last if last.isascii() else text(last).encode()
 
     def _error(self, code: int, err: str | None) -> tuple[int, str]:
         """curl's code and text, or better ones where hacd knows more."""

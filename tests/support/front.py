@@ -22,7 +22,7 @@ from hacd.settings import Settings
 
 MIB = 1024 * 1024
 
-REPLY = compose(begin(0, None, 200, "OK", "1.1"), b"", b"x" * 100, (0, 0, 0, 0, 0, 0, 0, 0), "http://x/", "")
+REPLY = compose(begin(0, None, 200, "OK", "1.1"), b"", b"x" * 100, (0, 0, 0, 0, 0, 0, 0, 0), b"http://x/", b"")
 
 
 class Rig:
