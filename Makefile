@@ -17,7 +17,7 @@ PREFIX     ?= /usr/local
 SYSCONFDIR ?= /etc
 GSSAPI := /usr/lib/apache2/modules/mod_auth_gssapi.so
 
-.PHONY: help install install-system demo test test-negotiate run check bench soak fuzz conf clean nginx apache kerberos
+.PHONY: help install install-system demo test test-negotiate run check bench soak slope fuzz conf clean nginx apache kerberos
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench: $(VENV)/.bench nginx ## the benchmarks; results go to bench/results
 
 soak: $(VENV)/.bench nginx ## a daemon in trouble, under load, for SECONDS: no query may be lost, and none end twice
 	$(BIN)/python -m soak --seconds $(SECONDS)
+
+slope: $(VENV)/.bench nginx ## whether memory or descriptors grow, under ten minutes of load
+	$(BIN)/python -m soak.slope
 
 fuzz: $(VENV)/.fuzz ## bytes that nobody would send, for SECONDS in all; an input that breaks something is printed
 	$(BIN)/python -m fuzz --seconds $(SECONDS)

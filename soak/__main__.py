@@ -6,6 +6,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from bench import BenchError, origin, proc
@@ -68,9 +69,11 @@ class Soak:
         except HacdError:
             return False
 
+    def _kinds(self, supervisor: int) -> dict[str, Callable[[], None]]:
+        return Trouble(supervisor, self._path, self._config, self._urls[0]).kinds
+
     def _trouble(self, supervisor: int, seconds: float) -> None:
-        trouble = Trouble(supervisor, self._path, self._config, self._urls[0])
-        kinds = list(trouble.kinds.items())
+        kinds = list(self._kinds(supervisor).items())
         end = time.monotonic() + seconds
         turn = 0
         while time.monotonic() < end:

@@ -76,7 +76,8 @@ class Caller(threading.Thread):
             options["body"] = b"x" * 100
         self._open[number] = number
         method = "send" if number % 5 == 0 else "query"
-        sock.sendall(msgpack.packb([0, number, method, [self._urls[number % len(self._urls)], options]]))
+        url = self._urls[number % len(self._urls)]
+        sock.sendall(msgpack.packb([0, number, method, [f"{url}?n={number}", options]]))
 
     def _heard(self, message: list[Any]) -> None:
         if message[0] == 2:
