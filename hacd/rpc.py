@@ -28,11 +28,24 @@ MSGID_MAX = 2**32 - 1
 #: bytes of a message's begin that hold its type and its msgid at their longest
 HEAD = 8
 
-#: Packs one value; not for threads. Text that came in as bytes which are no UTF-8 goes out as it came.
-pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True, unicode_errors="surrogateescape").pack
+#: packs one value
+Pack = Callable[[Any], bytes]
 
 
-#: Bytes from which on a value is not for `pack`, which keeps a buffer as long as the longest that it ever packed.
+def packer() -> Pack:
+    """Packs one value after the other; not for threads. It keeps a buffer as long as the longest that it packed.
+
+    Text that came in as bytes which are no UTF-8 goes out as it came.
+    """
+    pack: Pack = msgpack.Packer(autoreset=True, unicode_errors="surrogateescape").pack
+    return pack
+
+
+#: that of this process's loop
+pack = packer()
+
+
+#: bytes from which on a value is not for `pack`, which would keep as many
 LARGE = 65536
 
 #: what becomes of a value of an ext type, given its type and its bytes
@@ -139,9 +152,9 @@ def unpack(data: bytes, text: bool = True) -> Any:
         raise ProtocolError(f"not MessagePack: {str(error) or type(error).__name__}") from None
 
 
-def request(msgid: int, method: str, params: list[Any]) -> bytes:
-    """A call that wants a response. Threads may call this; `pack` has one buffer for all."""
-    return pack_apart((REQUEST, msgid, method, params))
+def request(msgid: int, method: str, params: list[Any], pack: Pack | None = None) -> bytes:
+    """A call that wants a response. Threads may call this, without a `pack`: that has one buffer for all."""
+    return (pack or pack_apart)((REQUEST, msgid, method, params))
 
 
 def notification(method: str, params: list[Any]) -> bytes:

@@ -347,10 +347,11 @@ def _pipeline(connection: _Connection, queries: Iterator[calls.Item], in_flight:
     """Keep `in_flight` queries under way; what one read brought is answered with one write."""
     next_index = under_way = 0
     more = True
+    pack = rpc.packer()  # a new one for each query would take a third of what a caller does for it
     while True:
         out: list[bytes] = []
         for item in islice(queries, max(1, in_flight) - under_way) if more else ():
-            out.append(calls.request(next_index & rpc.MSGID_MAX, "query", calls.params(item)))
+            out.append(calls.request(next_index & rpc.MSGID_MAX, "query", calls.params(item), pack))
             next_index += 1
         if out:
             connection.send(b"".join(out))

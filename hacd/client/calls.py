@@ -56,10 +56,10 @@ def options(route: str, given: dict[str, Any]) -> dict[str, Any]:
     return {"route": route, **given} if route else given
 
 
-def request(msgid: int, method: str, params: list[Any]) -> bytes:
-    """A call, packed. Raises TypeError for what MessagePack has no form for."""
+def request(msgid: int, method: str, params: list[Any], pack: rpc.Pack | None = None) -> bytes:
+    """A call, packed. Raises TypeError for what MessagePack has no form for. `pack`: a packer of one thread's."""
     try:
-        return rpc.request(msgid, method, params)
+        return rpc.request(msgid, method, params, pack)
     except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"{method}: a value cannot travel: {error}") from None
 
