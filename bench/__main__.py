@@ -1,23 +1,35 @@
-"""`python -m bench`: run the rounds, print the table, keep the figures.
+"""`python -m bench`: run the comparisons, print the table, keep the figures.
 
-Exit code 1 if a query failed, 69 if something that the bench needs is not installed.
+Exit code 1 if anything failed, 69 if something that every comparison needs is not installed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import shlex
 import sys
 import tempfile
-from dataclasses import asdict
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench import BenchError, machine, origin, rounds, table
-from bench.contenders import BY_NAME
+from bench import ROOT, BenchError, comparisons, machine, origin, plots, report, rounds, table
+from bench.comparison import Plan, Result
+from bench.comparisons import large, medium
+from bench.openfiles import raise_limit
 from bench.processes import interrupts
 
 LATEST = Path(__file__).resolve().parent / "results" / "latest.json"
+PLOTS = ROOT / "docs" / "plots"
+
+#: rounds, and the share of the usual number of queries; of a smoke test, that the curves stop early too
+SHORT = (3, 0.2)
+FULL = (7, 1.0)
+SMOKE = (1, 0.01)
+SMOKE_LARGEST = 10
+
+#: the curves have more points than the comparisons have sides
+CURVE_ROUNDS = 3
 
 
 def _positive(text: str) -> int:
@@ -27,45 +39,61 @@ def _positive(text: str) -> int:
     return value
 
 
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in comparisons.NAMES:
+            raise argparse.ArgumentTypeError(f"{name!r}: of {', '.join(comparisons.NAMES)} would be right")
+    return names
+
+
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="hacd beside aiohttp and libcurl alone.")
-    parser.add_argument("--queries", type=_positive, default=25_000, help="of each contender in a round (%(default)s)")
-    parser.add_argument("--rounds", type=_positive, default=5, help="(%(default)s)")
-    parser.add_argument("--in-flight", type=_positive, default=64, help="(%(default)s)")
-    parser.add_argument("--workers", type=_positive, default=1, help="worker processes of hacd (%(default)s)")
-    parser.add_argument("--json", type=Path, default=LATEST, metavar="FILE", help="raw figures go here (%(default)s)")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="hacd beside what else one would use.")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--full", action="store_true", help="the curves too, more rounds and more queries; draws plots")
+    kind.add_argument("--smoke", action="store_true", help="everything with tiny numbers: whether it runs, no figures")
+    parser.add_argument("--only", type=_names, metavar="NAME,…", help=f"of {', '.join(comparisons.NAMES)}")
+    parser.add_argument("--rounds", type=_positive, help="of a comparison, and of a curve")
+    parser.add_argument("--share", type=float, help="of the usual number of queries")
+    parser.add_argument(
+        "--json", type=Path, default=LATEST, metavar="FILE", help="raw figures go here, the table beside"
+    )
+    parser.add_argument("--plots", type=Path, metavar="DIRECTORY", help="draw the curves' plots there")
     return parser.parse_args()
 
 
-def _failures(ran: list[rounds.Round]) -> list[str]:
-    """A line for each run in which queries failed."""
-    return [
-        f"{BY_NAME[name].label}, round {number}: {figures.failures} queries failed, the first: {figures.failure}"
-        for number, round_ in enumerate(ran, 1)
-        for name, figures in round_.items()
-        if figures.failures
-    ]
+def _plan(given: argparse.Namespace, name: str) -> Plan:
+    usual_rounds, share = FULL if given.full else SMOKE if given.smoke else SHORT
+    if name in comparisons.CURVES:
+        usual_rounds = min(usual_rounds, CURVE_ROUNDS)
+    largest = {"largest": SMOKE_LARGEST} if given.smoke else {}
+    return Plan(given.rounds or usual_rounds, given.share or share, **largest)
 
 
-def _keep(path: Path, plan: rounds.Plan, described: dict[str, str], ran: list[rounds.Round]) -> None:
-    raw = [{name: asdict(figures) for name, figures in round_.items()} for round_ in ran]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": described, "plan": asdict(plan), "rounds": raw}, indent=1) + "\n")
+def _results(given: argparse.Namespace) -> Iterator[Result]:
+    names = given.only or (comparisons.NAMES if given.full or given.smoke else comparisons.COMPARISONS)
+    with tempfile.TemporaryDirectory(prefix="hacd-bench-") as directory:
+        origin.keep_files(Path(directory), [medium.SIZE, large.SIZE])
+        with origin.serving(Path(directory)) as asked:
+            for name in names:
+                plan = _plan(given, name)
+                yield rounds.run(comparisons.of(name, plan), plan, asked)
 
 
 def _bench(given: argparse.Namespace) -> None:
-    if find_spec("aiohttp") is None:
-        raise BenchError("bench: no aiohttp here to compare with: pip install 'hacd[bench]'", origin.EX_UNAVAILABLE)
-    plan = rounds.Plan(given.queries, given.rounds, given.in_flight, given.workers)
-    described = machine.describe()
-    with (
-        tempfile.TemporaryDirectory(prefix="hacd-bench-") as directory,
-        origin.serving(Path(directory)) as asked,
-    ):
-        ran = list(rounds.run(plan, asked))
-    _keep(given.json, plan, described, ran)
-    print(table.render(ran, plan, described))
-    failures = _failures(ran)
+    raise_limit()
+    described, command = machine.describe(), shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+    drawn = given.plots or (PLOTS if given.full else None)
+    if drawn and find_spec("matplotlib") is None:
+        raise BenchError("bench: no matplotlib here to draw with: pip install 'hacd[bench]'", origin.EX_UNAVAILABLE)
+    results: list[Result] = []
+    for result in _results(given):
+        results.append(result)
+        report.keep(given.json, results, described, command)  # what has been measured is not lost with what follows
+    print(table.render(results, described, command))
+    for file in plots.draw(results, drawn) if drawn else ():
+        print(f"drawn: {file}", file=sys.stderr)
+    failures = [line for result in results for line in result.failures()]
     if failures:
         raise BenchError("\n".join(failures))
 

@@ -132,10 +132,7 @@ def _bench(given: argparse.Namespace) -> None:
             name: Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hacd-bench-")))
             for name in ("origin", "sys", "shm")
         }
-        files = directories["origin"] / origin.FILES
-        files.mkdir()
-        for size in sizes:
-            (files / str(size)).write_bytes(bytes(range(256)) * (size // 256))
+        origin.keep_files(directories["origin"], list(sizes))
         asked = stack.enter_context(origin.serving(directories["origin"]))
         daemons = {
             manager: stack.enter_context(

@@ -26,14 +26,13 @@ class Daemon:
 
 
 @contextmanager
-def serving(directory: Path, workers: int, settings: Sequence[str] = ()) -> Iterator[Daemon]:
-    """Run a daemon with its socket and its log in `directory`. `settings`: as for `--set`."""
+def serving(directory: Path, workers: int, settings: Sequence[str] = (), config: str = "") -> Iterator[Daemon]:
+    """Run a daemon with its socket and its log in `directory`. `settings`: as for `--set`; `config`: a file's text."""
     path, log = directory / "hacd.sock", directory / "hacd.log"
-    command = [sys.executable, "-m", "hacd", "run", "--socket", str(path)]
-    command += ["--set", f"workers={workers}", "--set", f"connection_timeout={TIMEOUT}"]
-    for setting in settings:
-        command += ["--set", setting]
-    with log.open("w") as stderr, running(command, stderr=stderr) as process:
+    with (
+        log.open("w") as stderr,
+        running(command(directory, path, workers, settings, config), stderr=stderr) as process,
+    ):
         for _ in waiting(process, "hacd", log):
             if _ready(path, workers):
                 break
@@ -41,6 +40,18 @@ def serving(directory: Path, workers: int, settings: Sequence[str] = ()) -> Iter
         if len(front) != 1 or len(ours) != workers:
             raise BenchError(f"hacd has {len(front)} fronts and {len(ours)} workers, not 1 and {workers}")
         yield Daemon(str(path), front, ours)
+
+
+def command(directory: Path, path: Path, workers: int, settings: Sequence[str], config: str) -> list[str]:
+    """What a user would type."""
+    words = [sys.executable, "-m", "hacd", "run", "--socket", str(path)]
+    if config:
+        file = directory / "hacd.toml"
+        file.write_text(config)
+        words += ["-c", str(file)]
+    for setting in (f"workers={workers}", f"connection_timeout={TIMEOUT}", *settings):
+        words += ["--set", setting]
+    return words
 
 
 def _ready(path: Path, workers: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pycurl
@@ -25,9 +25,16 @@ def describe() -> dict[str, str]:
         "libcurl": pycurl.version_info()[1],
         "pycurl": version("pycurl"),
         "loop": loop.version(),
-        "aiohttp": version("aiohttp"),
         "nginx": origin.version().removeprefix("nginx/"),
+        **{name: _version(name) for name in ("aiohttp", "httpx")},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 def _cpu_model() -> str:

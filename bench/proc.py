@@ -60,3 +60,21 @@ def _title(pid: int) -> str:
         return (_PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""
+
+
+def pss_kib(pid: int) -> int:
+    """Memory of a process now, KiB, with its share of what others map too (Pss)."""
+    for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    return 0
+
+
+#: of a socket that is connected, in /proc/net/tcp
+_ESTABLISHED = "01"
+
+
+def connections(port: int) -> int:
+    """TCP connections over IPv4 from here to that port."""
+    rows = (line.split()[2:4] for line in (_PROC / "net/tcp").read_text().splitlines()[1:])
+    return sum(state == _ESTABLISHED and int(remote.rpartition(":")[2], 16) == port for remote, state in rows)

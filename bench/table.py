@@ -1,76 +1,126 @@
-"""The rounds as a table for people: medians over rounds with their spread, and ratios within rounds."""
+"""Results as a table for people: what was to be reached beside what was, and each comparison's figures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 
-from bench.contenders import CONTENDERS, MANY, ONE, Contender
-from bench.measure import CALLER, Figures
-from bench.rounds import Plan, Round
+from bench.comparison import Measure, Result, Sample
 
-_FRONT, _WORKER, _ORIGIN = "front", "worker", "origin"
+_SUMMARY = ("work", "measured", "median", "min – max", "at least", "aim", "reached")
 
-_HEAD = (
-    *("contender", "queries/s", "min – max", "p50 µs", "p99 µs"),
-    *("CPU caller", "front", "worker", "sum", "origin", "peak MiB caller", "front", "worker"),
+_LEGEND = (
+    "Each figure is the median over rounds; ratios are of sides of one round. "
+    "CPU: µs per query of each process, from /proc; sum: without the origin's."
 )
 
 
-def render(rounds: Sequence[Round], plan: Plan, machine: dict[str, str]) -> str:
+@dataclass(frozen=True)
+class _Column:
+    key: str
+    head: str
+    digits: int
+    spread: bool = False
+
+
+_COLUMNS = (
+    _Column("rate", "queries/s", 0, spread=True),
+    _Column("p50_us", "p50 µs", 0),
+    _Column("p99_us", "p99 µs", 0),
+    _Column("cpu.caller", "CPU caller", 1),
+    _Column("cpu.front", "front", 1),
+    _Column("cpu.worker", "worker", 1),
+    _Column("cpu.sum", "sum", 1),
+    _Column("cpu.origin", "origin", 1),
+    _Column("peak.caller", "peak MiB caller", 1),
+    _Column("peak.front", "front", 1),
+    _Column("peak.worker", "worker", 1),
+    _Column("connections", "connections", 0),
+    _Column("pss.supervisor", "PSS MiB supervisor", 1),
+    _Column("pss.front", "front", 1),
+    _Column("pss.worker", "worker", 1),
+    _Column("pss.sum", "sum", 1, spread=True),
+    _Column("ready_ms", "READY ms", 0, spread=True),
+    _Column("command_ms", "command ms", 0, spread=True),
+)
+
+
+def render(results: Sequence[Result], machine: Mapping[str, str], command: str) -> str:
     """All that is to be said, as Markdown."""
-    parts = [", ".join(f"{name} {value}" for name, value in machine.items())]
-    for group, in_flight in ((MANY, plan.in_flight), (ONE, 1)):
-        contenders = [contender for contender in CONTENDERS if contender.group == group]
-        queries = plan.queries_of(contenders[0])
-        title = f"{in_flight} in flight, workers {plan.workers}: {queries:,} queries, medians of {plan.rounds} rounds"
-        parts += [title, aligned(_HEAD, [_row(contender, rounds) for contender in contenders])]
-        parts.append(aligned(("queries/s, within a round", "ratio", "min – max"), _ratios(contenders, rounds)))
-    parts.append("CPU: µs per query of each process; sum: without the origin's.")
-    return "\n\n".join(parts)
+    parts = [f"`{command}` on: " + ", ".join(f"{name} {value}" for name, value in machine.items())]
+    rows = [row for result in results if result.rounds for row in summary(result)]
+    if rows:
+        parts.append(aligned(_SUMMARY, rows, texts=2))
+    parts += [f"Skipped: {result.comparison.name}: {result.skipped}" for result in results if result.skipped]
+    for result in results:
+        parts += detail(result)
+    return "\n\n".join([*parts, _LEGEND])
 
 
-def _row(contender: Contender, rounds: Sequence[Round]) -> list[str]:
-    """One contender's line."""
-    figures = [round_[contender.name] for round_ in rounds]
-    rates = [one.rate for one in figures]
-    line = [contender.label, f"{median(rates):,.0f}", f"{min(rates):,.0f} – {max(rates):,.0f}"]
-    line += [_median(figures, lambda one: one.p50_us, 0), _median(figures, lambda one: one.p99_us, 0)]
-    line += [_cpu(figures, role) for role in (CALLER, _FRONT, _WORKER)]
-    line.append(_median(figures, lambda one: sum(one.cpu_us.values()) - one.cpu_us[_ORIGIN], 1))
-    line.append(_cpu(figures, _ORIGIN))
-    return line + [_memory(figures, role) for role in (CALLER, _FRONT, _WORKER)]
+def summary(result: Result) -> list[list[str]]:
+    """A row for each measure: the table of what was to be reached."""
+    rows = []
+    for number, measure in enumerate(result.comparison.measures):
+        over = measure.over(result.rounds)
+        figures = [_with_unit(measure, over.median), f"{_short(measure, over.least)} – {_short(measure, over.most)}"]
+        goals = ["" if bound is None else _goal(measure, bound) for bound in (measure.at_least, measure.aim)]
+        title = "" if number else result.comparison.title
+        rows.append([title, measure.label, *figures, *goals, measure.verdict(over.median)])
+    return rows
 
 
-def _median(figures: Sequence[Figures], value: Callable[[Figures], float], digits: int) -> str:
-    return f"{median(map(value, figures)):,.{digits}f}"
+def _short(measure: Measure, value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:,.{measure.digits}f}"
 
 
-def _cpu(figures: Sequence[Figures], role: str) -> str:
-    return _median(figures, lambda one: one.cpu_us[role], 1) if role in figures[0].cpu_us else "–"
+def _with_unit(measure: Measure, value: float) -> str:
+    return f"{_short(measure, value)} {measure.unit}"
 
 
-def _memory(figures: Sequence[Figures], role: str) -> str:
-    return _median(figures, lambda one: one.memory_kib[role] / 1024, 1) if role in figures[0].memory_kib else "–"
+def _goal(measure: Measure, bound: float) -> str:
+    return f"{'≤' if measure.falls else '≥'} {_with_unit(measure, bound)}"
 
 
-def _ratios(contenders: Sequence[Contender], rounds: Sequence[Round]) -> list[list[str]]:
-    """Each of hacd's against each other: the median of the rounds' ratios."""
-    lines = []
-    for ours in (contender for contender in contenders if contender.daemon):
-        for other in (contender for contender in contenders if not contender.daemon):
-            ratios = [round_[ours.name].rate / round_[other.name].rate for round_ in rounds]
-            spread = f"{min(ratios):.2f} – {max(ratios):.2f}"
-            lines.append([f"{ours.label} / {other.label}", f"{median(ratios):.2f}", spread])
-    return lines
+def detail(result: Result) -> list[str]:
+    """A comparison's own figures: a title, a line for each side, and what a reader has to know."""
+    rounds, comparison = result.rounds, result.comparison
+    parts = [f"### {comparison.title} (`{comparison.name}`, {len(rounds)} rounds)"] if rounds else []
+    if rounds:
+        sides = [(side.label, [round_[side.name] for round_ in rounds]) for side in comparison.sides]
+        columns = [column for column in _COLUMNS if any(column.key in one[0].values for _, one in sides)]
+        head = ["", *(word for column in columns for word in (column.head, "min – max")[: 1 + column.spread])]
+        parts.append(aligned(head, [[label, *_cells(columns, samples)] for label, samples in sides]))
+    if rounds and comparison.note:
+        parts.append(comparison.note)
+    if failures := result.failures():
+        parts.append("FAILED:\n" + "\n".join(f"- {line}" for line in failures))
+    return parts
 
 
-def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table that also reads well as it is: the first column to the left, figures to the right."""
+def _cells(columns: Sequence[_Column], samples: Sequence[Sample]) -> list[str]:
+    cells = []
+    for column in columns:
+        values = [sample.values[column.key] for sample in samples if column.key in sample.values]
+        cells.append(f"{median(values):,.{column.digits}f}" if values else "–")
+        if column.spread:
+            cells.append(f"{min(values):,.{column.digits}f} – {max(values):,.{column.digits}f}" if values else "–")
+    return cells
+
+
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+    """A Markdown table that also reads well as it is: the first columns, `texts`, to the left, figures to the right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    rule = [":" + "-" * (widths[0] - 1)] + ["-" * (width - 1) + ":" for width in widths[1:]]
+    rule = [
+        ":" + "-" * max(1, width - 1) if at < texts else "-" * max(1, width - 1) + ":"
+        for at, width in enumerate(widths)
+    ]
     lines = []
     for row in (head, rule, *rows):
-        cells = [row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        cells = [
+            cell.ljust(width) if at < texts else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

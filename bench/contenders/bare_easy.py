@@ -8,16 +8,16 @@ from contextlib import contextmanager
 import pycurl
 
 from bench.measure import Job, Run, Tally, now
-from bench.origin import BODY_SIZE
 
 
 class Easy:
     """An easy handle that is set up once; a query sets its URL alone. `begun`: when, ns."""
 
-    __slots__ = ("_body", "_head", "begun", "curl")
+    __slots__ = ("_body", "_head", "_size", "begun", "curl")
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         self.begun = 0
+        self._size = size
         self._head: list[bytes] = []
         self._body: list[bytes] = []
         self.curl = pycurl.Curl()
@@ -39,7 +39,7 @@ class Easy:
         head, body = b"".join(self._head), b"".join(self._body)
         self._head.clear()
         self._body.clear()
-        if status != 200 or len(body) != BODY_SIZE or not head:
+        if status != 200 or len(body) != self._size or not head:
             tally.failed(f"status {status}, {len(body)} bytes")
         tally.latencies.append(now() - self.begun)
 
@@ -47,7 +47,7 @@ class Easy:
 @contextmanager
 def perform(job: Job) -> Iterator[Run]:
     """One handle's `perform`, over and over, on the connection that it keeps."""
-    easy = Easy()
+    easy = Easy(job.size)
 
     def run(count: int) -> Tally:
         tally = Tally()

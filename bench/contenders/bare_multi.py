@@ -33,7 +33,7 @@ class _Multi:
         self._sockets = Sockets(self._loop, self._multi)
         self._timer = Timer(self._loop)
         self._prepare = Prepare(self._loop)
-        self._easies = {easy.curl: easy for easy in (Easy() for _ in range(job.in_flight))}
+        self._easies = {easy.curl: easy for easy in (Easy(job.size) for _ in range(job.in_flight))}
         self._tally = Tally()
         self._left = self._under_way = 0
         for curl in self._easies:

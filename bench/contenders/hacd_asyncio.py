@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from itertools import repeat
 
 from bench.measure import Job, Run, Tally, now
-from bench.origin import BODY_SIZE
 from hacd import AsyncClient
 
 
@@ -20,7 +19,7 @@ def tasks(job: Job) -> Iterator[Run]:
         for url in urls:
             begun = now()
             reply = await client.query(url)
-            if reply.rs != 200 or len(reply.rb) != BODY_SIZE:
+            if reply.rs != 200 or len(reply.rb) != job.size:
                 tally.failed(reply)
             tally.latencies.append(now() - begun)
 

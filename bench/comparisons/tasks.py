@@ -1,0 +1,28 @@
+"""Tasks that await: AsyncClient beside aiohttp, in speed and in what it costs the caller's own process."""
+
+from __future__ import annotations
+
+from bench.asked import Asked, Hacd
+from bench.comparison import Comparison, Measure, Plan, Side, ratio
+from bench.needs import module
+
+_QUERIES, _IN_FLIGHT = 25_000, 64
+
+HACD = Side("hacd", "hacd AsyncClient", Asked("hacd_asyncio:tasks", _QUERIES, _IN_FLIGHT, Hacd()))
+AIOHTTP = Side("aiohttp", "aiohttp", Asked("aiohttp_session:session", _QUERIES, _IN_FLIGHT))
+UVLOOP = Side("aiohttp-uvloop", "aiohttp, uvloop", Asked("aiohttp_session:uvloop", _QUERIES, _IN_FLIGHT))
+
+
+def comparison(_plan: Plan) -> Comparison:
+    """The third row of the table. aiohttp's whole cost is in the caller's process."""
+    return Comparison(
+        "tasks",
+        "AsyncClient, 64 tasks that await",
+        (HACD, AIOHTTP, UVLOOP),
+        (
+            Measure("queries/s to aiohttp", ratio("rate", "hacd", "aiohttp"), 1.2, 1.6),
+            Measure("caller's CPU to aiohttp's", ratio("cpu.caller", "hacd", "aiohttp"), 1 / 2, 1 / 3, falls=True),
+            Measure("queries/s to aiohttp on uvloop", ratio("rate", "hacd", "aiohttp-uvloop")),
+        ),
+        needs=(module("aiohttp", "uvloop"),),
+    )
