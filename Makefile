@@ -17,7 +17,8 @@ PREFIX     ?= /usr/local
 SYSCONFDIR ?= /etc
 GSSAPI := /usr/lib/apache2/modules/mod_auth_gssapi.so
 
-.PHONY: help install install-system demo test test-negotiate run check bench soak slope fuzz conf clean nginx apache kerberos
+.PHONY: help install install-system demo test test-negotiate run check bench bench-full bench-smoke soak slope fuzz conf clean nginx \
+	apache kerberos
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,8 +48,14 @@ check: $(VENV)/.check ## format, lint, types, layers, and what install-system in
 	$(BIN)/lint-imports
 	.ci/systemd
 
-bench: $(VENV)/.bench nginx ## the benchmarks; results go to bench/results
+bench: $(VENV)/.bench nginx ## the benchmarks, in two minutes; results go to bench/results
 	$(BIN)/python -m bench
+
+bench-full: $(VENV)/.bench nginx ## all benchmarks and the curves, in 25 minutes; plots go to docs/plots
+	$(BIN)/python -m bench --full
+
+bench-smoke: $(VENV)/.bench nginx ## all of them with tiny numbers, in a minute: whether they run
+	$(BIN)/python -m bench --smoke --json bench/results/smoke.json
 
 soak: $(VENV)/.bench nginx ## a daemon in trouble, under load, for SECONDS: no query may be lost, and none end twice
 	$(BIN)/python -m soak --seconds $(SECONDS)

@@ -22,11 +22,14 @@ from bench.processes import interrupts
 LATEST = Path(__file__).resolve().parent / "results" / "latest.json"
 PLOTS = ROOT / "docs" / "plots"
 
-#: rounds, and the share of the usual number of queries; of a smoke test, that the curves stop early too
-SHORT = (3, 0.2)
-FULL = (7, 1.0)
+#: rounds, and the share of the usual number of queries; a smoke test's curves stop early too
+SHORT = (3, 0.3)
+FULL = (5, 1.0)
 SMOKE = (1, 0.01)
 SMOKE_LARGEST = 10
+
+#: takes that long that a short run has one round of it
+LONG = "slow"
 
 #: the curves have more points than the comparisons have sides
 CURVE_ROUNDS = 3
@@ -64,6 +67,8 @@ def _arguments() -> argparse.Namespace:
 
 def _plan(given: argparse.Namespace, name: str) -> Plan:
     usual_rounds, share = FULL if given.full else SMOKE if given.smoke else SHORT
+    if name == LONG and not given.full:
+        usual_rounds = 1
     if name in comparisons.CURVES:
         usual_rounds = min(usual_rounds, CURVE_ROUNDS)
     largest = {"largest": SMOKE_LARGEST} if given.smoke else {}

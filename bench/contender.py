@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
+from bench import BenchError
 from bench.measure import Job, Run, measured
 from bench.openfiles import raise_limit
+from hacd import HacdError
 
 
 def _arguments() -> argparse.Namespace:
@@ -40,8 +43,11 @@ def main() -> None:
     given = _arguments()
     raise_limit()
     job = Job(**given.job)
-    with enter(given.home, job) as run:
-        figures = measured(run, given.warm_up, given.queries, given.watch, urlsplit(job.url).port or 0)
+    try:
+        with enter(given.home, job) as run:
+            figures = measured(run, given.warm_up, given.queries, given.watch, urlsplit(job.url).port or 0)
+    except (BenchError, HacdError) as error:
+        sys.exit(str(error))
     print(json.dumps(asdict(figures)))
 
 

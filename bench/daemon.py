@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import BenchError, proc
-from bench.processes import running, waiting
+from bench.processes import running, tail, waiting
 from hacd import Client, HacdError
 
 #: ms; no query of a bench takes as long unless something is wrong
@@ -39,7 +39,10 @@ def serving(directory: Path, workers: int, settings: Sequence[str] = (), config:
         front, ours = proc.children(process.pid, "hacd: front"), proc.children(process.pid, "hacd: worker")
         if len(front) != 1 or len(ours) != workers:
             raise BenchError(f"hacd has {len(front)} fronts and {len(ours)} workers, not 1 and {workers}")
-        yield Daemon(str(path), front, ours)
+        try:
+            yield Daemon(str(path), front, ours)
+        except BenchError as error:
+            raise BenchError(f"{error}\nthe daemon's log ends: {tail(log)}") from None
 
 
 def command(directory: Path, path: Path, workers: int, settings: Sequence[str], config: str) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench import proc
+from bench import BenchError, proc
 
 now = time.perf_counter_ns
 
@@ -115,7 +115,12 @@ def measured(run: Run, warm_up: int, queries: int, watched: Mapping[str, list[in
 
 def _cpu_ns(watched: Mapping[str, list[int]]) -> dict[str, int]:
     """CPU time so far, by role; that of several workers is added up."""
-    times = {role: sum(map(proc.cpu_ns, pids)) for role, pids in watched.items()}
+    times = {}
+    for role, pids in watched.items():
+        try:
+            times[role] = sum(map(proc.cpu_ns, pids))
+        except FileNotFoundError:
+            raise BenchError(f"a process of {role} has ended meanwhile") from None
     return {CALLER: time.process_time_ns()} | times
 
 

@@ -16,6 +16,9 @@ _SETTINGS: dict[Any, Any] = {
     "font.size": 9,
 }
 
+#: a date would make each drawing another one
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+
 #: inches
 _SIZE = (6.0, 3.6)
 
@@ -33,7 +36,7 @@ def draw(results: Sequence[Result], directory: Path) -> list[Path]:
             with rc_context(_SETTINGS):
                 figure = Figure(figsize=_SIZE, layout="constrained")
                 _fill(figure.subplots(), plot, result)
-                figure.savefig(files[-1], format="svg", metadata={"Date": None, "Creator": None})
+                figure.savefig(files[-1], format="svg", metadata=_NO_METADATA)
     return files
 
 
@@ -45,15 +48,33 @@ def _fill(axes: Any, plot: Plot, result: Result) -> None:
         above = [max(values) - at for at, values in zip(middle, samples, strict=True)]
         axes.errorbar(xs, middle, yerr=[below, above], label=label, marker="o", markersize=3, linewidth=1, capsize=2)
     axes.set(title=plot.title, xlabel=plot.x, ylabel=plot.y)
+    _scale(axes, plot, sorted({x for _, xs, _ in curves for x in xs}))
+    axes.grid(visible=True, linewidth=0.3)
+    if len(curves) > 1:
+        axes.legend(frameon=False)
+
+
+def _scale(axes: Any, plot: Plot, xs: Sequence[float]) -> None:
+    """Logarithmic where that was asked for, with a tick at each point; else from 0 on."""
     if plot.log_x:
         axes.set_xscale("log")
+        axes.set_xticks(xs, [f"{x:,.0f}" for x in xs])
+        axes.minorticks_off()
+    else:
+        axes.xaxis.set_major_locator(_locator())
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.set_xlim(left=0)
     if plot.log_y:
         axes.set_yscale("log")
     else:
         axes.set_ylim(bottom=0)
-    axes.grid(visible=True, linewidth=0.3)
-    if len(curves) > 1:
-        axes.legend(frameon=False)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+
+
+def _locator() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(integer=True)
 
 
 def _curves(plot: Plot, result: Result) -> list[tuple[str, list[float], list[list[float]]]]:

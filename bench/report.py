@@ -29,6 +29,7 @@ def as_map(result: Result) -> dict[str, Any]:
         "title": comparison.title,
         "note": comparison.note,
         "skipped": result.skipped,
+        "broke": result.broke,
         "failures": result.failures(),
         "sides": {side.name: {"label": side.label, "line": side.line, "x": side.x} for side in comparison.sides},
         "measures": [_measure(measure, result) for measure in comparison.measures] if result.rounds else [],

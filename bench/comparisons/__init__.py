@@ -10,10 +10,10 @@ from importlib import import_module
 from bench.comparison import Comparison, Plan
 
 #: in the order of the table
-COMPARISONS = ("many", "wide", "tasks", "one", "medium", "large", "https", "http2", "routes", "slow", "idle")
+COMPARISONS = ("many", "wide", "tasks", "one", "medium", "large", "https", "http2", "routes", "slow", "idle", "safety")
 
 #: cost over growth, and speed over load
-CURVES = ("suspended", "callers", "origins", "safety", "load", "in_flight", "workers")
+CURVES = ("suspended", "callers", "origins", "load", "in_flight", "workers")
 
 NAMES = COMPARISONS + CURVES
 

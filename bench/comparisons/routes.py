@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bench.asked import Asked, Hacd
 from bench.comparison import Comparison, Measure, Plan, Side, Stage, ratio
+from bench.comparisons.many import AIOHTTP
 from bench.contenders.hacd_routes import SCRIPT
 from bench.needs import module
 
@@ -22,7 +23,6 @@ def _routes(stage: Stage) -> Sequence[str]:
 
 
 HACD = Side("hacd", "hacd routes", Asked("hacd_routes:chains", _QUERIES, _IN_FLIGHT, Hacd(settings=_routes)))
-AIOHTTP = Side("aiohttp", "aiohttp", Asked("aiohttp_session:session", _QUERIES, _IN_FLIGHT))
 
 
 def comparison(_plan: Plan) -> Comparison:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from bench.asked import Asked, Hacd
 from bench.comparison import Comparison, Measure, Plan, Side, ratio
+from bench.comparisons.many import AIOHTTP
 from bench.needs import module
 
 _QUERIES, _IN_FLIGHT = 25_000, 64
 
 HACD = Side("hacd", "hacd AsyncClient", Asked("hacd_asyncio:tasks", _QUERIES, _IN_FLIGHT, Hacd()))
-AIOHTTP = Side("aiohttp", "aiohttp", Asked("aiohttp_session:session", _QUERIES, _IN_FLIGHT))
 UVLOOP = Side("aiohttp-uvloop", "aiohttp, uvloop", Asked("aiohttp_session:uvloop", _QUERIES, _IN_FLIGHT))
 
 

@@ -10,7 +10,12 @@ _RATES = (500, 1000, 2000, 5000, 10_000, 15_000, 20_000, 25_000, 30_000, 35_000,
 
 #: s; and what is not answered by then comes late, but comes
 _SECONDS = 2.0
-_SETTINGS = ("connection_timeout=120000",)
+
+#: Connections to the origin; what is more waits in the front. Without that bound, a daemon that is offered
+#: too much dials one for each query that has come, and spends itself on those.
+_CONNECTIONS = 256
+
+_SETTINGS = ("connection_timeout=120000", f"max_host_connections={_CONNECTIONS}")
 
 
 def _point(rate: int) -> Side:
@@ -29,7 +34,7 @@ def comparison(plan: Plan) -> Comparison:
     """A query's time begins when it is due. Where queries/s stay behind what is offered, the daemon is saturated."""
     return Comparison(
         "load",
-        "latency over offered load",
+        f"latency over offered load, max_host_connections {_CONNECTIONS}",
         [_point(rate) for rate in plan.points(*_RATES)],
         (),
         note="One caller, an open loop: a query's time begins when it is due. "
