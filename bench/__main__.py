@@ -24,7 +24,7 @@ PLOTS = ROOT / "docs" / "plots"
 
 #: rounds, and the share of the usual number of queries; a smoke test's curves stop early too
 SHORT = (3, 0.3)
-FULL = (5, 1.0)
+FULL = (7, 1.0)
 SMOKE = (1, 0.01)
 SMOKE_LARGEST = 10
 

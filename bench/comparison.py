@@ -140,6 +140,11 @@ class Result:
     skipped: str = ""
     broke: str = ""
 
+    def verdict(self, measure: Measure) -> str:
+        """As the measure has it; `failed` where anything did: who fails may be quick at it."""
+        reached = measure.verdict(measure.over(self.rounds).median)
+        return "failed" if reached and self.failures() else reached
+
     def failures(self) -> list[str]:
         """A line for all that went wrong."""
         lines = [f"{self.comparison.name}: {self.broke}"] if self.broke else []

@@ -35,7 +35,6 @@ EX_UNAVAILABLE = 69
 _CONFIG = """\
 daemon off;
 worker_processes 1;
-worker_rlimit_nofile 16384;
 pid {directory}/nginx.pid;
 error_log stderr error;
 {user}

@@ -41,4 +41,4 @@ def _measure(measure: Measure, result: Result) -> dict[str, Any]:
     over = measure.over(result.rounds)
     said = {name: getattr(measure, name) for name in ("label", "unit", "at_least", "aim")}
     spread = {name: None if math.isnan(value) else value for name, value in asdict(over).items()}
-    return said | {"less_is_better": measure.falls, **spread, "reached": measure.verdict(over.median)}
+    return said | {"less_is_better": measure.falls, **spread, "reached": result.verdict(measure)}

@@ -67,7 +67,7 @@ def summary(result: Result) -> list[list[str]]:
         figures = [_with_unit(measure, over.median), f"{_short(measure, over.least)} – {_short(measure, over.most)}"]
         goals = ["" if bound is None else _goal(measure, bound) for bound in (measure.at_least, measure.aim)]
         title = "" if number else result.comparison.title
-        rows.append([title, measure.label, *figures, *goals, measure.verdict(over.median)])
+        rows.append([title, measure.label, *figures, *goals, result.verdict(measure)])
     return rows
 
 

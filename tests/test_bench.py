@@ -105,6 +105,15 @@ def test_the_table_says_what_failed_and_what_was_skipped() -> None:
     assert "Skipped: many: no x here" in said
 
 
+def test_who_fails_has_reached_nothing() -> None:
+    measure = Measure("to theirs", ratio("rate", "ours", "theirs"), 2.0)
+    result = _result((30, 10), (30, 10), measures=(measure,))
+    assert result.verdict(measure) == "at least"
+    result.rounds[1]["ours"] = Sample({"rate": 30}, failures=1, failure="status 500")
+    assert result.verdict(measure) == "failed"
+    assert table.summary(result)[0][-1] == "failed"
+
+
 def test_what_nothing_can_be_divided_by_is_no_figure(tmp_path: Path) -> None:
     result = _result((1, 0), measures=(Measure("to theirs", ratio("rate", "ours", "theirs"), 2.0),))
     report.keep(tmp_path / "r.json", [result], {}, "bench")
