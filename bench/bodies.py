@@ -17,7 +17,6 @@ from statistics import median
 
 from bench import BenchError, daemon, machine, measure, origin
 from bench.measure import Figures, Tally
-from bench.openfiles import raise_limit
 from bench.processes import interrupts
 from bench.table import aligned
 from hacd import Client, Reply
@@ -159,7 +158,6 @@ def main() -> None:
     parser.add_argument("--threshold", type=int, default=Hacd().shm_threshold, help="shm_threshold (%(default)s)")
     parser.add_argument("sizes", type=int, nargs="*", default=list(SIZES), help="bytes, multiples of 256")
     interrupts.take()
-    raise_limit()
     try:
         _bench(parser.parse_args())
     except BenchError as error:

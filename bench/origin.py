@@ -18,6 +18,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from bench import BenchError, proc, tls
+from bench.openfiles import raise_limit
 from bench.processes import running, waiting
 
 BODY = "hacd's benchmark asks for this: a page of 53 bytes.."
@@ -109,6 +110,7 @@ def keep_files(directory: Path, sizes: list[int]) -> None:
 @contextmanager
 def serving(directory: Path) -> Iterator[Origin]:
     """Run the origin with its files in `directory`."""
+    raise_limit()  # nginx has it from here
     port, https, http2 = (free_port() for _ in range(3))
     config, log = directory / "nginx.conf", directory / "nginx.log"
     # Workers of root's nginx give up their rights, and with them the directory.
