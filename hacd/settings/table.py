@@ -212,6 +212,16 @@ class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             le=DAY,
         ),
     ] = 10_000
+    front_timeout: Annotated[
+        int,
+        _live(
+            "How long the front's loop may not turn, as in a route that does not return; then it is killed and "
+            "replaced, and its connections break.",
+            "ms",
+            ge=1000,
+            le=DAY,
+        ),
+    ] = 30_000
     drain_timeout: Annotated[
         int, _live("How long a stop waits for what is in flight; the rest ends with an error.", "ms", ge=0, le=DAY)
     ] = 5000

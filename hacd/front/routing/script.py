@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import inspect
 import os
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -27,6 +29,9 @@ _BEFORE = frozenset(sys.modules)
 
 #: what a process that judged a file says if nothing is wrong
 RIGHT = "right"
+
+#: s that reading a file may take: a reload holds the front meanwhile
+LONGEST = 20.0
 
 
 def load(path: str) -> routes.Table:
@@ -62,8 +67,13 @@ def check_apart(path: str) -> None:
             os._exit(0)
     os.close(writing)
     with open(reading, encoding="utf-8", errors="replace") as pipe:
-        said = pipe.read()
+        ended = bool(select.select([pipe], [], [], LONGEST)[0])
+        if not ended:
+            os.kill(pid, signal.SIGKILL)
+        said = pipe.read() if ended else ""
     os.waitpid(pid, 0)
+    if not ended:
+        raise SettingsError(f"hacd.routes: {path}: it was not read within {LONGEST:g} s: routes alone would be right")
     if said != RIGHT:
         raise SettingsError(said or f"hacd.routes: {path}: it ended the process that read it")
 
