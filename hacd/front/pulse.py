@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from hacd import rpc
+from hacd.front.figures import brief
 from hacd.front.front import Front
 from hacd.loop import Loop, Timer
 from hacd.words import ALIVE, FIGURES
@@ -45,7 +46,7 @@ class Pulse:
         self._say(ALIVE, b"")
 
     def _figures(self, _timer: Any) -> None:
-        figures = self._front.brief()
+        figures = brief(self._front)
         if figures != self._told:
             self._told = figures
             self._say(FIGURES, rpc.pack(figures))
