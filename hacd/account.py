@@ -7,7 +7,6 @@ QUERIES of it at the most, and are refused past that: so there is always room to
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from sys import getsizeof
 from typing import Protocol
 
@@ -16,8 +15,8 @@ from hacd.errors import BUSY, Refused
 #: bytes that a connection may hold before they are counted: as much as one read brings
 LEAST = 65536
 
-#: bytes of a query that are not counted
-TRIFLE = 1024
+#: characters of a query that are not counted, where each of its headers is EACH longer: an object's own bytes
+TRIFLE, EACH = 1024, 50
 
 #: what queries may take of the limit
 QUERIES = 0.75
@@ -90,7 +89,6 @@ class Entry:
             account.relieve()
 
 
-def weigh(*values: str | bytes | None, more: Iterable[str] = ()) -> int:
-    """Bytes that these values take; 0 for a TRIFLE."""
-    size = sum(getsizeof(value) for value in values if value is not None) + sum(map(getsizeof, more))
-    return size if size > TRIFLE else 0
+def weigh(*values: object) -> int:
+    """Bytes that these values take. They have no others within them."""
+    return sum(map(getsizeof, values))

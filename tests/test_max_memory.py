@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from hacd import Refused, rpc
-from hacd.account import LEAST, QUERIES, TRIFLE, Account, Entry, weigh
+from hacd.account import EACH, LEAST, QUERIES, TRIFLE, Account, Entry, weigh
 from hacd.rpc import CHUNK, PLAIN, SPREAD, Decoder
 from tests.conftest import StartDaemon, StartOrigin, StartRoutes
 from tests.support.daemon import Daemon
@@ -68,9 +68,12 @@ def test_what_is_small_is_not_counted() -> None:
     assert sum_.total == LEAST
     connection.holds(LEAST - 1)
     assert sum_.total == 0
-    assert weigh("x" * 100, b"x", None) == 0
-    assert weigh("x" * TRIFLE) > TRIFLE
-    assert weigh("x", more=["y" * 600, "z" * 600]) > 1200
+
+
+def test_weights() -> None:
+    assert 1300 < weigh("x" * 1000, b"y" * 300) < 1500
+    assert weigh("\N{PILE OF POO}" * 1000) > 4000
+    assert TRIFLE < weigh(*(["a:"] * (TRIFLE // EACH))) < 2 * TRIFLE
 
 
 def test_queries_leave_room_for_what_others_say() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from hacd import files, log
-from hacd.account import TRIFLE, Account, weigh
+from hacd.account import EACH, TRIFLE, Account, weigh
 from hacd.errors import BUSY, STOPPING, ProtocolError, Refused
 from hacd.front.access import Access, RulesByUser
 from hacd.front.alarm import Alarm
@@ -148,8 +148,12 @@ class Front:
             self._judge(shape, login is not None)
         if self._rules is not None:
             shape = self._rules.shape(session.peer, shape)
-        held = 0
-        if body is not None or hdr is not None or login or len(url) + len(shape) + len(xdata) > TRIFLE:
+        held = len(url) + len(shape) + len(xdata)
+        if body is not None:
+            held += len(body)
+        if hdr is not None:
+            held += sum(map(len, hdr)) + EACH * len(hdr)
+        if held > TRIFLE:
             held = self._weigh(session, query)
         transactions = self.transactions
         if (
@@ -165,7 +169,7 @@ class Front:
         transaction.url = url
         transaction.route = route
         transaction.xdata = xdata
-        if held:
+        if held > TRIFLE:
             transaction.held = held
             self.account.take(held)
         transaction.started = now = self._now
@@ -191,13 +195,12 @@ class Front:
     def _weigh(self, owner: Owner, query: Query) -> int:
         """Bytes that a query holds as long as it is in flight. Raises Refused where that is too much."""
         url, _, _, _, xdata, _, hdr, body, shape, login = query
-        held = weigh(url, xdata, body, shape, more=(*(hdr or ()), *(login or ())))
-        if held:
-            try:
-                self.account.admit(held)
-            except Refused as refusal:
-                self.complaints.warning("caller %s refused: %s", owner.peer, refusal.message)
-                raise
+        held = weigh(url, xdata, body, shape, *(hdr or ()), *(login or ()))
+        try:
+            self.account.admit(held)
+        except Refused as refusal:
+            self.complaints.warning("caller %s refused: %s", owner.peer, refusal.message)
+            raise
         return held
 
     def _admit(self, owner: Owner) -> None:
