@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hacd import Refused
 from hacd.errors import SettingsError
 from hacd.front.routing import script
 from hacd.supervisor.watch import LOOK, STARTS, Watch
@@ -156,3 +157,19 @@ def test_a_file_of_routes_that_is_never_read_to_its_end(tmp_path: Path, monkeypa
     path.write_text("while True: pass\n")
     with pytest.raises(SettingsError, match=r"it was not read within 0\.2 s"):
         script.check_apart(str(path))
+
+
+def test_a_reload_of_such_a_file_is_refused(start_daemon: StartDaemon, tmp_path: Path, nginx: Nginx) -> None:
+    """Before the front is taken for one that hangs."""
+    path = tmp_path / "routes.py"
+    path.write_text("from hacd.routes import route\n\n@route('R')\ndef r(tx): return 1\n")
+    daemon = start_daemon(routes=path, front_timeout=1000)
+    daemon.tolerate.add(" ERROR ")
+    front = daemon.pid("front")
+    path.write_text("while True: pass\n")
+    with daemon.client() as client:
+        with pytest.raises(Refused, match=r"it was not read within 0\.333333 s"):
+            client.reload()
+        assert client.run("R") == 1
+        assert client.query(nginx.url).ok == 1
+    assert daemon.pid("front") == front

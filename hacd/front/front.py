@@ -148,9 +148,7 @@ class Front:
             self._judge(shape, login is not None)
         if self._rules is not None:
             shape = self._rules.shape(session.peer, shape)
-        held = len(url) + len(shape) + len(xdata)
-        if body is not None:
-            held += len(body)
+        held = len(url) + len(shape) + len(xdata) + (0 if body is None else len(body))
         if hdr is not None:
             held += sum(map(len, hdr)) + EACH * len(hdr)
         if held > TRIFLE:
