@@ -18,21 +18,16 @@ from functools import partial
 from typing import Any
 
 from hacd import shared
+from hacd.account import Account, Entry
 from hacd.errors import ProtocolError
 from hacd.flusher import Flusher
 from hacd.loop import READABLE, WRITABLE, Loop, Poll, Timer
-from hacd.pieces import Pieces
+from hacd.pieces import Passed, Pieces
 from hacd.rpc import CHUNK, Decoder
 from hacd.shared import Shared
 
-#: seconds that a peer gets to hang up, once it has been told why it should
-LINGER = 2.0
-
-#: descriptors that may lie unread at a peer's socket
-MAX_PASSED = 128
-
-#: seconds until descriptors are passed again, after the kernel found too many on their way
-RETRY = 0.05
+#: s that a peer gets to hang up, once it was told why; and until descriptors are passed again, of which too many were
+LINGER, RETRY = 2.0, 0.05
 
 #: Bytes of large messages that one peer has not read, from which on others of them had better wait elsewhere
 FULL = 64 * 1024 * 1024
@@ -41,8 +36,7 @@ FULL = 64 * 1024 * 1024
 _INPUT = bytearray(CHUNK)
 _VIEW = memoryview(_INPUT)
 
-#: what is being written, while it stands in `_pieces`
-_IN_PIECES = memoryview(b"")
+_IN_PIECES = memoryview(b"")  # what is being written, while it stands in `_pieces`
 
 
 class Channel:
@@ -51,7 +45,7 @@ class Channel:
     `on_messages(messages)` is called once a read, with all that it completed. `on_broken(error)`
     is called when the peer's stream is no MessagePack; the messages before that came first.
     `on_closed(why)` is called once, however the end came, unless `close` was called here.
-    Descriptors that come are dropped by the kernel unless `takes_descriptors`.
+    Descriptors that come are dropped by the kernel unless `takes_descriptors`. `account` is told what is held.
     """
 
     def __init__(
@@ -62,6 +56,7 @@ class Channel:
         decoder: Decoder,
         max_unsent: int,
         takes_descriptors: bool = False,
+        account: Account | None = None,
     ) -> None:
         sock.setblocking(False)
         self._sock = sock
@@ -72,6 +67,7 @@ class Channel:
         self._decoder = decoder
         self._flusher = flusher
         self._max_unsent = max_unsent
+        self._entry = Entry(account)
         self._poll = Poll(loop, sock.fileno())
         self._loop = loop
         self._linger: Timer | None = None
@@ -82,12 +78,12 @@ class Channel:
         self._bodies = False  # among what is gathered, there are bodies in shared memory
         self._passing: list[Shared] = []  # gathered, too: their descriptors go, and not their bytes
         self._pieces = Pieces()  # what is being written, where bodies are in it
-        self._passed = self._passed_size = 0  # descriptors that the peer may not have read, and their bodies' bytes
+        self._passed = Passed(sock, max_unsent)
         self._retry: Timer | None = None
         self._held_back = False  # until `_retry`
         self.deaf = False  # hears no more, but may still have something to say
         self.closed = False
-        self.cut = False  # closed because its peer did not read
+        self.cut = False  # closed because its peer did not read, or held too much
         self._paused = False
         self.on_messages: Callable[[list[Any]], None] = _ignore
         self.on_broken: Callable[[ProtocolError], None] = _ignore
@@ -135,6 +131,7 @@ class Channel:
                 self._flusher.dirty.append(self)
         else:
             self._backlog += sum(map(len, parts))
+            self._note()
             if self._backlog > self._max_unsent:
                 self._flusher.dirty.append(self)
         self._gathered += parts
@@ -150,23 +147,15 @@ class Channel:
         return self._large > FULL or self._backlog > FULL
 
     def may_pass(self, size: int) -> bool:
-        """Whether one more descriptor may go to the peer, of a body of `size` bytes.
-
-        What lies unread at its socket is bounded, and known when there is nothing.
-        """
-        if self._passed and (self._passed >= MAX_PASSED or self._passed_size + size > self._max_unsent):
-            if self.pending or shared.unread(self._sock):
-                return False
-            self._passed = self._passed_size = 0
-        return True
+        """Whether one more descriptor may go to the peer, of a body of `size` bytes."""
+        return self._passed.may_be_followed(size, self.pending)
 
     def pass_on(self, body: Shared, *parts: bytes) -> None:
         """Send `parts`, and no later the descriptor of `body`."""
         if self.closed:
             body.release()
             return
-        self._passed += 1
-        self._passed_size += body.size
+        self._passed.add(body.size)
         self._passing.append(body)
         self._bodies = True
         self._owe(body.size)
@@ -207,8 +196,7 @@ class Channel:
         """Write what was gathered, as far as the peer takes it."""
         if self.closed or self._unsent is not None:
             if self._waiting > self._max_unsent:
-                self.cut = True
-                self.break_off(f"does not read: {self._waiting} bytes wait for it, behind what it has begun to read")
+                self.cut_off(f"does not read: {self._waiting} bytes wait for it, behind what it has begun to read")
             return
         if self._bodies:
             self._pieces.add(self._gathered)
@@ -235,10 +223,12 @@ class Channel:
             self._hold_back()
         if not pieces:
             self._written()
-        elif self._unsent is None:
+            return
+        if self._unsent is None:
             self._unsent = _IN_PIECES
             self._watch()
             self._judge()
+        self._note()
 
     def _hold_back(self) -> None:
         """Too many descriptors are on their way, to whomever; the socket is writable all the same. Wait a little."""
@@ -267,12 +257,14 @@ class Channel:
             begun, self._unsent = self._unsent is None, data[sent:]
             if begun:
                 self._watch()
+            self._note()
 
     def _written(self) -> None:
         if self._unsent is not None:
             self._unsent = None
             self._backlog = 0
             self._watch()
+            self._note()
         if self._gathered:
             self._flusher.dirty.append(self)
             return
@@ -316,6 +308,21 @@ class Channel:
             return
         if messages:
             self.on_messages(messages)
+        if self._decoder.held or self._entry.noted:
+            self._note()
+            self._entry.judge()
+
+    def _note(self) -> None:
+        """Tell the account what is held for the peer: half a message of his, and what he has not taken."""
+        held = self._decoder.held
+        if self._unsent is not None:
+            held += len(self._unsent) + self._backlog + self._pieces.left
+        self._entry.note(self, held)
+
+    def cut_off(self, why: str) -> None:
+        """Close at once, since too much is held for the peer."""
+        self.cut = True
+        self.break_off(why)
 
     def _read_rest(self) -> None:
         """The peer is gone, in a way that ended the poll; what it said before may still lie here."""
@@ -369,6 +376,7 @@ class Channel:
             if timer is not None:
                 timer.close()
         self._sock.close()
+        self._entry.note(self, 0)
         self._part()
 
     def _part(self) -> None:

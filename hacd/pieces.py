@@ -17,6 +17,9 @@ from hacd.shared import Shared
 #: bytes that are written to one peer at one turn of the loop, if it reads as fast as that
 TURN = 1 << 20
 
+#: descriptors that may lie unread at a peer's socket
+MAX_PASSED = 128
+
 
 class Pieces:
     """Bytes and bodies in their order, and descriptors that go with the first of the bytes."""
@@ -24,12 +27,18 @@ class Pieces:
     def __init__(self) -> None:
         self.passing: deque[Shared] = deque()  # whose descriptors go, and not their bytes
         self._pieces: deque[memoryview | _File] = deque()
+        self._bytes = 0  # beside those of bodies
         self._owed = 0  # bytes of bodies that are to be written, or whose descriptors are to go
 
     @property
     def behind(self) -> int:
         """Bytes of the bodies behind the first: that one may be as long as it likes."""
         return self._owed - self._first() if self._owed else 0
+
+    @property
+    def left(self) -> int:
+        """Bytes of all that is here."""
+        return self._bytes + self._owed
 
     def _first(self) -> int:
         for piece in self._pieces:
@@ -56,6 +65,7 @@ class Pieces:
                 run = []
             else:
                 run.append(part)
+                self._bytes += len(part)
         if run:
             self._pieces.append(memoryview(b"".join(run)))
 
@@ -76,6 +86,7 @@ class Pieces:
 
     def _write_bytes(self, sock: socket.socket, data: memoryview) -> int:
         sent = self._pass_on(sock, data) if self.passing else sock.send(data)
+        self._bytes -= sent
         if sent == len(data):
             self._pieces.popleft()
         else:
@@ -94,9 +105,31 @@ class Pieces:
             if isinstance(piece, _File):
                 piece.body.release()
         self._pieces.clear()
-        self._owed = 0
+        self._bytes = self._owed = 0
         while self.passing:
             self.passing.popleft().release()
+
+
+class Passed:
+    """Descriptors that the peer may not have read yet. How many, and of how many bytes, is bounded."""
+
+    def __init__(self, sock: socket.socket, max_size: int) -> None:
+        self._sock = sock
+        self._max_size = max_size
+        self._count = self._size = 0
+
+    def add(self, size: int) -> None:
+        """One more was passed on, of a body of that size."""
+        self._count += 1
+        self._size += size
+
+    def may_be_followed(self, size: int, pending: bool) -> bool:
+        """Whether one more may go. Where nothing is unread, and nothing `pending`, those before have been read."""
+        if self._count and (self._count >= MAX_PASSED or self._size + size > self._max_size):
+            if pending or shared.unread(self._sock):
+                return False
+            self._count = self._size = 0
+        return True
 
 
 class _File:

@@ -8,6 +8,7 @@ The same framing serves callers and workers; what a message means is not known h
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -23,7 +24,17 @@ CHUNK = 65536
 #: from its header alone, at each level of nesting, of which it allows a thousand: that is 4 MiB.
 MAX_ITEMS = 512
 
+#: Bytes of memory that a byte of a caller's may become at the most. Only those of _TYPES begin more than a small
+#: number: in `{nil: {nil: …}}` a map of 248 bytes is two of them. The others may be items of maps: 18 bytes for each.
+SPREAD, PLAIN = 128, 20
+_TYPES = bytes(range(0x80, 0xE0))
+_NO_TYPES = bytes(byte for byte in range(256) if byte not in _TYPES)
+
 MSGID_MAX = 2**32 - 1
+
+#: Bytes of a chunk that are parsed at once in a message whose values are shorter than a chunk: it shows which of them
+#: are long. It costs 0.5 µs a step.
+STEP = 4096
 
 #: bytes of a message's begin that hold its type and its msgid at their longest
 HEAD = 8
@@ -73,8 +84,12 @@ class Decoder:
     ) -> None:
         items = max_frame if max_items is None else max_items
         self._max_frame = max_frame
-        # A message is measured after a chunk was fed, so the buffer has chunks to spare.
-        self._unpacker: Any = msgpack.Unpacker(
+        self._trusted = max_items is None
+        # A message is measured after a chunk was fed, so the buffer has chunks to spare. Left to itself it begins at
+        # a MiB, of which every connection would have made use in time.
+        self._make: Callable[[], Any] = partial(
+            msgpack.Unpacker,
+            read_size=2 * CHUNK,
             raw=not text,
             unicode_errors="surrogateescape",
             strict_map_key=False,
@@ -83,9 +98,22 @@ class Decoder:
             max_array_len=items,
             max_map_len=items,
         )
-        self.fed = 0  # bytes taken in so far
+        self._unpacker = self._make()
+        self._before = 0  # bytes that its predecessors took in
+        self._fed = 0  # bytes that it took in itself
         self._end = 0  # where the last whole message ended
         self._head = b""  # the first bytes of the message after it, which name its call
+        self._parsed = 0  # bytes of memory that its values may take which have come whole
+        #: Bytes of memory that it may hold, of a peer that is not trusted. A value that is still coming is as long as
+        #: it is.
+        self.held = 0
+        self._dense = False  # it has been seen to have values that are shorter than a chunk
+        self._grown = False  # the buffer may be longer than most messages need
+
+    @property
+    def fed(self) -> int:
+        """Bytes taken in so far."""
+        return self._before + self._fed
 
     def feed(self, chunk: bytes | memoryview, messages: list[Any]) -> None:
         """Append to `messages` each message that `chunk` (at most CHUNK bytes) completes.
@@ -93,6 +121,9 @@ class Decoder:
         Raises ProtocolError when the stream is no MessagePack, FrameTooLarge past `max_frame`;
         what was whole before that stands in `messages`, and the decoder is of no further use.
         """
+        if self._dense:
+            self._feed_in_steps(chunk, messages)
+            return
         unpacker = self._unpacker
         tell = unpacker.tell
         end = self._end
@@ -108,23 +139,64 @@ class Decoder:
         except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise ProtocolError(f"not MessagePack: {str(error) or type(error).__name__}") from None
         self._end = end
-        self.fed += len(chunk)
-        if self.fed != end:
+        self._fed += len(chunk)
+        if self._fed != end:
             self._begun(chunk)
+        elif self.held:
+            self._whole()
+
+    def _feed_in_steps(self, chunk: bytes | memoryview, messages: list[Any]) -> None:
+        dense = True
+        for begin in range(0, len(chunk), STEP):
+            self._dense = False
+            before = len(messages)
+            self.feed(chunk[begin : begin + STEP], messages)
+            dense = dense and len(messages) == before
+        self._dense = self._dense or dense
 
     def close(self) -> None:
         """Let go of what came of a message; nothing more is fed."""
         self._unpacker = None
+        self.held = 0
 
     def _begun(self, chunk: bytes | memoryview) -> None:
-        """The chunk ends within a message: remember how that begins, and judge its length."""
-        length = self.fed - self._end
+        """The chunk ends within a message: remember how that begins, judge its length, and weigh it."""
+        length = self._fed - self._end
         if length <= len(chunk):
             self._head = b""
+            self._parsed = 0
+            self._dense = False
+            if self._grown:
+                self._renew(chunk[-length:])
         if len(self._head) < HEAD:
             self._head += bytes(chunk[-length:][: HEAD - len(self._head)])
         if length > self._max_frame:
             raise self._too_large()
+        if not self._trusted:
+            # A value that has not come whole stays in the buffer: what was parsed of this chunk are others.
+            begin = max(0, len(chunk) - length)
+            parsed = chunk[begin : max(begin, len(chunk) - self._fed + self._unpacker.tell())]
+            if len(parsed) > STEP // 2:
+                self._dense = True
+            if parsed:
+                self._parsed += PLAIN * len(parsed) + SPREAD * len(bytes(parsed).translate(None, _NO_TYPES))
+            self.held = length + self._parsed
+            self._grown = length > CHUNK
+
+    def _whole(self) -> None:
+        """A message that began in an earlier chunk is whole, and nothing follows it."""
+        self.held = 0
+        if self._grown:
+            self._renew(b"")
+
+    def _renew(self, rest: bytes | memoryview) -> None:
+        """A long message is whole, and `rest` follows it. A buffer that has grown never gets shorter by itself."""
+        self._grown = False
+        self._before += self._end
+        self._end, self._fed = 0, len(rest)
+        self._unpacker = self._make()
+        self._unpacker.feed(rest)
+        next(self._unpacker, None)  # which is no whole message: `tell` says how far it was parsed
 
     def _too_large(self) -> FrameTooLarge:
         return FrameTooLarge(f"frame longer than max_frame ({self._max_frame} bytes)", msgid_of(self._head))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import ExitStack
 
 import pytest
 
 from hacd import Refused
+from hacd.front.doors import RESERVED
 from tests.conftest import StartDaemon, StartOrigin
 from tests.support.origins import Nginx, answer
 from tests.support.waiting import wait_for
@@ -40,10 +42,15 @@ def test_max_client_in_flight(start_daemon: StartDaemon, start_origin: StartOrig
 
 
 def test_max_clients(start_daemon: StartDaemon, nginx: Nginx) -> None:
+    """Root and the daemon's user have some in reserve, which `test_shares.py` tells of."""
     daemon = start_daemon(max_clients=2)
-    with Wire(daemon.socket) as first, Wire(daemon.socket) as second:
+    with Wire(daemon.socket) as first, Wire(daemon.socket) as second, ExitStack() as reserve:
         first.call("ping", [])
         second.call("ping", [])
+        with daemon.client() as client, pytest.raises(Refused, match="busy: max_clients"):
+            client.query(nginx.url)
+        for _ in range(RESERVED):
+            reserve.enter_context(Wire(daemon.socket)).call("ping", [])
         with Wire(daemon.socket) as third:
             _, msgid, error, _ = third.receive()
             assert (msgid, error["code"]) == (None, "busy")

@@ -11,7 +11,7 @@ from typing import Any
 from hacd import log
 from hacd.errors import BadRequest, SettingsError
 from hacd.front.front import Front
-from hacd.front.routing.script import check_apart, load
+from hacd.front.routing.script import LONGEST, check_apart, load
 from hacd.settings import Settings, Source, check_files
 from hacd.settings.live import merged, with_value
 
@@ -27,7 +27,7 @@ class Control:
     def start(self) -> None:
         """Load the routes. They were judged before the daemon started; a file that has changed since may be wrong."""
         try:
-            self._load_routes(self._front.settings.hacd.routes)
+            self._load_routes(self._front.settings.hacd.routes, LONGEST)
         except SettingsError as error:
             log.error("no routes: %s", error)
 
@@ -60,12 +60,13 @@ class Control:
             log.check_target(target)
         check_files(settings)
         if routes:
-            self._load_routes(settings.hacd.routes)
+            # Read twice, while the loop does not turn: a front that hung would be killed for it.
+            self._load_routes(settings.hacd.routes, min(LONGEST, settings.hacd.front_timeout / 3000))
         self._front.configure(settings)
         self._on_change(settings)
 
-    def _load_routes(self, path: str) -> None:
+    def _load_routes(self, path: str, longest: float) -> None:
         """Take that file's routes. It is judged in a process of its own first: what it does there is done to nobody."""
         if path:
-            check_apart(path)
+            check_apart(path, longest)
         self._front.router.replace(path, load(path) if path else {})

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from hacd import files, log
+from hacd.account import EACH, TRIFLE, Account, weigh
 from hacd.errors import BUSY, STOPPING, ProtocolError, Refused
 from hacd.front.access import Access, RulesByUser
 from hacd.front.alarm import Alarm
+from hacd.front.doors import Doors, Shares
 from hacd.front.fleet import Fleet
 from hacd.front.owner import Owner, Sender
 from hacd.front.registry import Registry
@@ -54,6 +56,9 @@ class Front:
         self.statistics = Statistics()
         self.transactions = Transactions(slots(settings.http_async_client.hash_size))
         self.sessions: set[Session] = set()
+        self.account = Account()
+        self.doors = Doors()
+        self._shares: Shares | None = None  # of transactions, where users have a bound of their own
         self.registry: Registry[Session] = Registry()
         self.router = Router(loop, self)
         self.tail = Tail()
@@ -65,7 +70,7 @@ class Front:
         self.stopping = False
         self.ending = False
         self.activated = False  # the public socket is systemd's
-        self._unsuspended = 0
+        self.unsuspended = 0
         self._alarm: Alarm[Transaction] = Alarm(loop, self._clock_ms, self._due)
         self._overdue: deque[int] = deque()
         self._abandoned: deque[tuple[int, str]] = deque()
@@ -79,7 +84,7 @@ class Front:
         self.control: Control
         self.on_stop_asked: Callable[[], None] = _nobody
         self.on_workers_ready: Callable[[], None] = _nobody
-        self.on_worker_stuck: Callable[[int, int], None] = _nobody_heeds
+        self.on_worker_stuck: Callable[[int, int], None] = _nobody
 
     def configure(self, settings: Settings) -> None:
         """These settings are in force from now on; workers are told too."""
@@ -87,10 +92,22 @@ class Front:
         self._timeout = settings.http_async_client.connection_timeout
         self._max_transactions = settings.limits.max_transactions
         self._max_client = settings.limits.max_client_in_flight
+        self.account.limit = settings.limits.max_memory
+        self.doors.configure(settings.limits)
+        self._share(settings.limits.max_user_transactions)
         files.confine(settings.hacd.tls_dirs)
         self.access = Access(settings)
         self._rules = RulesByUser(settings) or None  # most have none, and then a query pays one test
         self.fleet.configure(settings)
+
+    def _share(self, limit: int) -> None:
+        """So many transactions a user may have. They are counted only where that is set."""
+        if not limit:
+            self._shares = None
+        elif self._shares is None:
+            self._shares = Shares(limit, (transaction.session.peer.uid for transaction in self.transactions))
+        else:
+            self._shares.limit = limit
 
     def _clock_ms(self) -> int:
         return self.read_clock() // MS
@@ -131,11 +148,17 @@ class Front:
             self._judge(shape, login is not None)
         if self._rules is not None:
             shape = self._rules.shape(session.peer, shape)
+        held = len(url) + len(shape) + len(xdata) + (0 if body is None else len(body))
+        if hdr is not None:
+            held += sum(map(len, hdr)) + EACH * len(hdr)
+        if held > TRIFLE:
+            held = self._weigh(session, query)
         transactions = self.transactions
         if (
             self.stopping
             or transactions.live >= self._max_transactions
             or len(session.transactions) >= self._max_client
+            or (self._shares is not None and not self._shares.take(session.peer.uid))
         ):
             self._admit(session)
         transaction = transactions.suspend()
@@ -144,11 +167,14 @@ class Front:
         transaction.url = url
         transaction.route = route
         transaction.xdata = xdata
+        if held > TRIFLE:
+            transaction.held = held
+            self.account.take(held)
         transaction.started = now = self._now
         transaction.timeout = timeout = timeout or self._timeout
         self.statistics.requests += 1
         if msgid is None:
-            self._unsuspended += 1
+            self.unsuspended += 1
         now_ms = now // MS
         self._alarm.add(transaction, now_ms + timeout + GRACE, now_ms)
         if shape or body is not None:  # it may be one that is not to be sent twice
@@ -164,6 +190,17 @@ class Front:
             worker.carry_out(transaction)
         return transaction
 
+    def _weigh(self, owner: Owner, query: Query) -> int:
+        """Bytes that a query holds as long as it is in flight. Raises Refused where that is too much."""
+        url, _, _, _, xdata, _, hdr, body, shape, login = query
+        held = weigh(url, xdata, body, shape, *(hdr or ()), *(login or ()))
+        try:
+            self.account.admit(held)
+        except Refused as refusal:
+            self.complaints.warning("caller %s refused: %s", owner.peer, refusal.message)
+            raise
+        return held
+
     def _admit(self, owner: Owner) -> None:
         """Raise Refused where no query can be accepted. What routes have begun goes on while the daemon drains."""
         if self.stopping and (self.ending or not owner.inside):
@@ -172,6 +209,11 @@ class Front:
             raise Refused(BUSY, f"max_transactions ({self._max_transactions}) are in flight")
         if len(owner.transactions) >= self._max_client:
             raise Refused(BUSY, f"max_client_in_flight ({self._max_client}) of this connection are in flight")
+        shares, peer = self._shares, owner.peer
+        if shares is not None and not shares.take(peer.uid):
+            refusal = Refused(BUSY, f"max_user_transactions ({shares.limit}) of uid {peer.uid} are in flight")
+            self.complaints.warning("caller %s refused: %s", peer, refusal.message)
+            raise refusal
 
     # -- back: an outcome arrives, and the transaction is resumed
 
@@ -195,10 +237,15 @@ class Front:
     def _resume(self, transaction: Transaction, code: int, outcome: Outcome) -> None:
         """The only way out of the hash."""
         self.statistics.end(code)
+        if transaction.held:
+            self.account.take(-transaction.held)
+            transaction.held = 0
+        if self._shares is not None:
+            self._shares.leave(transaction.session.peer.uid)
         if code == DENIED:
             self._denied(transaction, outcome)
         if transaction.msgid is None:
-            self._unsuspended -= 1
+            self.unsuspended -= 1
         self._alarm.remove(transaction)
         worker = transaction.worker
         if worker is not None:
@@ -281,6 +328,8 @@ class Front:
         Not from a timer: one that is started for at once in a timer's callback runs in the same
         pass, and neither reads nor writes come in between.
         """
+        if self.account.total > self.account.limit:
+            self.account.relieve()
         if self._overdue:
             self._end_overdue()
         if self._behind:
@@ -308,6 +357,7 @@ class Front:
     def welcome(self, session: Session) -> None:
         """A caller has dialled."""
         self.sessions.add(session)
+        self.doors.enter(session)
         session.channel.start()
 
     def later(self, session: Session) -> None:
@@ -317,6 +367,7 @@ class Front:
     def forget(self, session: Session) -> None:
         """A caller has gone."""
         self.sessions.discard(session)
+        self.doors.leave(session)
         self.registry.remove(session)
         self.tail.leave(session.channel)
 
@@ -339,37 +390,9 @@ class Front:
         self.ending = True
         self.abort_each([transaction.id for transaction in self.transactions], ABORTED, "the daemon is stopping")
 
-    def brief(self) -> dict[str, int]:
-        """What an operator looks at first."""
-        counts = self.statistics
-        return {
-            "in flight": self.transactions.live,
-            "requests": counts.requests,
-            "replies": counts.replies,
-            "errors": counts.errors,
-            "timeouts": counts.timeouts,
-        }
 
-    def figures(self) -> dict[str, Any]:
-        """For `stats`."""
-        in_flight = self.transactions.live
-        figures: dict[str, Any] = self.statistics.as_map()
-        figures |= {"in_flight": in_flight, "suspended": in_flight - self._unsuspended, "clients": len(self.sessions)}
-        figures["waiting"] = self._gate.waiting
-        figures["in_routes"] = len(self.router.live)
-        return figures | {
-            "workers": self.fleet.figures(),
-            "uptime_ms": self.uptime(),
-            "stopping": self.stopping,
-        }
-
-
-def _nobody() -> None:
+def _nobody(*_: int) -> None:
     """Who is told of something before anybody asked to be."""
-
-
-def _nobody_heeds(_number: int, _pid: int) -> None:
-    """The same, of a worker."""
 
 
 def _go_on(_timer: Any) -> None:

@@ -13,6 +13,7 @@ from hacd.expansion import check_vars
 from hacd.front import admin
 from hacd.front.access import is_admin
 from hacd.front.admin import none
+from hacd.front.figures import figures
 from hacd.outcome import ABORTED
 from hacd.query import check_route, redacted
 
@@ -62,7 +63,7 @@ def hello(session: Session, params: list[Any]) -> dict[str, Any]:
 def stats(session: Session, params: list[Any]) -> dict[str, Any]:
     """The counters."""
     none("stats", params)
-    return session.front.figures()
+    return figures(session.front)
 
 
 def transactions(session: Session, params: list[Any]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hacd import log, process, rpc, words
 from hacd.channel import Channel
-from hacd.errors import BUSY, FORBIDDEN, Refused
+from hacd.errors import FORBIDDEN, Refused
 from hacd.flusher import Flusher
 from hacd.front.control import Control
 from hacd.front.fleet import BEAT
@@ -17,6 +17,7 @@ from hacd.front.front import Front
 from hacd.front.listener import Listener
 from hacd.front.owner import Peer
 from hacd.front.pulse import Duties, Pulse
+from hacd.front.reserve import Reserved
 from hacd.front.sessions import Session
 from hacd.front.workers import WorkerLink
 from hacd.ledger import Ledger
@@ -109,13 +110,16 @@ class FrontProcess:
             front.complaints.warning("caller %s refused: not in hacd.allow_users nor allow_groups", peer)
             _refuse(sock, refusal)
             return
-        if len(front.sessions) >= limits.max_clients:
-            front.statistics.busy += 1
-            _refuse(sock, Refused(BUSY, f"max_clients ({limits.max_clients}) are connected"))
+        try:
+            why = front.doors.judge(peer)
+        except Refused as refusal:
+            front.statistics.refuse(refusal)
+            front.complaints.warning("caller %s refused: %s", peer, refusal.message)
+            _refuse(sock, refusal)
             return
         decoder = rpc.Decoder(limits.max_frame)
-        channel = Channel(self._loop, self._flusher, sock, decoder, limits.max_client_buffer)
-        front.welcome(Session(front, channel, peer))
+        channel = Channel(self._loop, self._flusher, sock, decoder, limits.max_client_buffer, account=front.account)
+        front.welcome(Reserved(front, channel, peer, why) if why else Session(front, channel, peer))
 
     def _worker(self, sock: socket.socket) -> None:
         peer = Peer.of(sock)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from hacd import rpc
+from hacd.front.figures import brief
 from hacd.front.front import Front
 from hacd.loop import Loop, Timer
 from hacd.words import ALIVE, FIGURES
@@ -18,14 +19,14 @@ REPORT = 1.0
 
 
 class Duties(NamedTuple):
-    """What systemd wants of a front."""
+    """What is wanted of a front."""
 
     #: the public socket is systemd's: it stays, and keeps who dials, when the daemon ends
     activated: bool = False
     #: somebody reads the figures
     figures: bool = False
-    #: s between two signs of life; 0: nobody waits for one
-    beat: float = 0.0
+    #: s between two signs of life: for the supervisor, and for systemd's watchdog through it
+    beat: float = 1.0
 
 
 class Pulse:
@@ -36,8 +37,7 @@ class Pulse:
         self._say = say
         self._told: dict[str, int] = {}
         self._beat = Timer(loop)
-        if duties.beat:
-            self._beat.start(self._alive, 0, duties.beat)
+        self._beat.start(self._alive, 0, duties.beat)
         self._report = Timer(loop)
         if duties.figures:
             self._report.start(self._figures, 0, REPORT)
@@ -46,7 +46,7 @@ class Pulse:
         self._say(ALIVE, b"")
 
     def _figures(self, _timer: Any) -> None:
-        figures = self._front.brief()
+        figures = brief(self._front)
         if figures != self._told:
             self._told = figures
             self._say(FIGURES, rpc.pack(figures))

@@ -48,6 +48,8 @@ class Session:
     msgid; `routed` the queries of the routes that he entered, by id."""
 
     inside = False
+    #: it is past the bounds (`reserve.py`)
+    reserved = False
 
     def __init__(self, front: Front, channel: Channel, peer: Peer) -> None:
         self.front = front
@@ -261,6 +263,7 @@ class Session:
 
     def _closed(self, why: str) -> None:
         if self.channel.cut:
+            self.front.statistics.cut += 1
             to = self.front.complaints
             to.warning("caller uid %d pid %d %s; connection cut", self.peer.uid, self.peer.pid, why)
         self.front.forget(self)

@@ -38,13 +38,14 @@ class Ends:
 class Statistics(Ends):
     """Counts since the front started."""
 
-    __slots__ = ("busy", "denied", "late", "refused", "retried", "shm_fallbacks", "shm_used", "undelivered")
+    __slots__ = ("busy", "cut", "denied", "late", "refused", "retried", "shm_fallbacks", "shm_used", "undelivered")
 
     def __init__(self) -> None:
         super().__init__()
         self.late = 0  # outcomes that came after their transaction had been resumed
         self.undelivered = 0  # outcomes of unsuspended queries with nobody left to take them
         self.busy = 0  # calls refused with `busy`
+        self.cut = 0  # connections cut off: their callers did not read, or held most of `max_memory`
         self.retried = 0  # queries that a second worker got, since the first was lost
         self.refused = 0  # calls refused for any other reason
         self.denied = 0  # of the errors, those that `[egress]` refused

@@ -26,6 +26,7 @@ class Transaction:
         "attempts",
         "bucket",
         "counted",
+        "held",
         "id",
         "job",
         "live",
@@ -50,6 +51,7 @@ class Transaction:
         self.counted = False  # by the gate of its origin
         self.attempts = 0  # workers that it was given to
         self.xdata = b""  # packed
+        self.held = 0  # bytes of the account
         self.url = self.route = ""
         self.msgid: int | None = None  # of the caller's request; None: it is not suspended
         self.started = self.timeout = self.bucket = 0  # ns of the monotonic clock; ms; of `Deadlines`

@@ -212,6 +212,15 @@ class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             le=DAY,
         ),
     ] = 10_000
+    front_timeout: Annotated[
+        int,
+        _live(
+            "How long the front's loop may not turn, as in a route without an end; then it is killed and replaced.",
+            "ms",
+            ge=1000,
+            le=DAY,
+        ),
+    ] = 30_000
     drain_timeout: Annotated[
         int, _live("How long a stop waits for what is in flight; the rest ends with an error.", "ms", ge=0, le=DAY)
     ] = 5000
@@ -260,12 +269,19 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_transactions: Annotated[
         int, _live("Transactions in flight in all; one more is refused with `busy`.", "count", ge=1, le=10_000_000)
     ] = 131_072
+    max_user_transactions: Annotated[
+        int,
+        _live("Transactions in flight of one user; one more is `busy`. 0: any.", "count", ge=0, le=10_000_000),
+    ] = 0
     max_client_in_flight: Annotated[
         int, _live("Transactions in flight for one connection; one more is `busy`.", "count", ge=1, le=10_000_000)
     ] = 131_072
     max_clients: Annotated[
         int, _live("Connections of callers; one more gets `busy` and is closed.", "count", ge=1, le=1_000_000)
     ] = 4096
+    max_user_clients: Annotated[
+        int, _live("Connections of one user; one more gets `busy`. 0: any.", "count", ge=0, le=1_000_000)
+    ] = 0
     max_client_buffer: Annotated[
         int,
         _live(
@@ -275,6 +291,16 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             le=1024 * MIB,
         ),
     ] = 64 * MIB
+    max_memory: Annotated[
+        int,
+        _live(
+            "Bytes that callers make the front hold: halves of messages, queries, replies not taken. With 3/4 of it "
+            "held by queries, one more is `busy`; past all of it, the connection that holds most is cut.",
+            "bytes",
+            ge=16 * MIB,
+            le=1024 * 1024 * MIB,
+        ),
+    ] = 1024 * MIB
     max_host_connections: Annotated[
         int,
         _live(
@@ -305,13 +331,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = 16 * MIB
     max_body: Annotated[
-        int,
-        _live(
-            "Bytes of a reply's body; a longer one ends with code 63.",
-            "bytes",
-            ge=1,
-            le=BODY_MAX,
-        ),
+        int, _live("Bytes of a reply's body; a longer one ends with code 63.", "bytes", ge=1, le=BODY_MAX)
     ] = 32 * MIB
 
 

@@ -13,6 +13,8 @@ within QUICK seconds cannot live, and is given up: a reload revives it.
 
 from __future__ import annotations
 
+import os
+import signal
 from enum import Enum
 
 BACKOFF_FIRST = 0.05
@@ -113,3 +115,10 @@ class Child:
     def is_due(self, now: float) -> bool:
         """It waits to be started, and has waited long enough."""
         return self.state is State.BACKOFF and self.due <= now
+
+
+def how(status: int) -> str:
+    """How a process ended, for people."""
+    if os.WIFSIGNALED(status):
+        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"ended with exit code {os.WEXITSTATUS(status)}"

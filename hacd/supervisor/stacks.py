@@ -10,12 +10,17 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import time
+from collections.abc import Iterable
 
 from hacd import log
+from hacd.supervisor.children import Child
 
 #: bytes of it that are logged
 SHOWN = 16_384
 
+#: seconds that a child that hangs gets to say where, before SIGKILL
+LAST_WORDS = 0.3
 
 #: signals by which a process ends that has gone wrong itself
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
@@ -41,6 +46,43 @@ class Stack:
     def close(self) -> None:
         """Let go of it."""
         self._file.close()
+
+
+class LastWords:
+    """What children say when they are asked, since they hang, or of their own accord, since they crash."""
+
+    def __init__(self) -> None:
+        self._stacks: dict[Child, Stack] = {}
+        self._asked: dict[Child, float] = {}  # those that hang, and when they are killed
+
+    def expect(self, child: Child, stack: Stack) -> None:
+        """A child was started, and has that file."""
+        self._stacks[child] = stack
+
+    def ask(self, child: Child) -> None:
+        """It hangs: it gets a moment to say where, if it can still tell, and is killed."""
+        log.error("%s [%d] %s: killed", child.name, child.pid, "is stopped" if is_stopped(child.pid) else "hangs")
+        os.kill(child.pid, signal.SIGUSR2)
+        self._asked[child] = time.monotonic() + LAST_WORDS
+
+    def times(self) -> Iterable[float]:
+        """When somebody's moment is over."""
+        return self._asked.values()
+
+    def are_over(self, now: float) -> None:
+        """Kill those whose moment is."""
+        for child, due in self._asked.items():
+            if due <= now:
+                os.kill(child.pid, signal.SIGKILL)
+                self._asked[child] = due + LAST_WORDS  # it is reaped long before
+
+    def tell(self, child: Child, pid: int, status: int) -> None:
+        """It was reaped: log what it said, if it hung or crashed."""
+        stack = self._stacks.pop(child)
+        asked = self._asked.pop(child, None)
+        if asked is not None or (os.WIFSIGNALED(status) and os.WTERMSIG(status) in CRASHES):
+            stack.tell(child.name, pid)
+        stack.close()
 
 
 def is_stopped(pid: int) -> bool:

@@ -22,18 +22,16 @@ from hacd.log.relay import Relay
 from hacd.settings import Settings, Source, slots
 from hacd.settings.live import restore
 from hacd.supervisor import open_files, sockets
-from hacd.supervisor.children import RETRIES, Child, State
+from hacd.supervisor.children import RETRIES, Child, State, how
 from hacd.supervisor.notify import Notify
 from hacd.supervisor.report import Report
 from hacd.supervisor.signals import Signals
-from hacd.supervisor.stacks import CRASHES, Stack, is_stopped
+from hacd.supervisor.stacks import LastWords, Stack
+from hacd.supervisor.watch import LOOK, Watch
 from hacd.words import ALIVE, CONFIG, DATAGRAM, DRAIN, END, FIGURES, LOG, READY, RELOAD, REOPEN, STATES, STOP, STUCK
 
 #: seconds that a worker gets to end, and a front beyond its drain, before SIGKILL
 GRACE = 3.0
-
-#: seconds that a child that hangs gets to say where, before SIGKILL
-LAST_WORDS = 0.3
 
 #: signs of life that the front gives within the time that systemd waits for one
 BEATS = 3
@@ -57,9 +55,8 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._ledger = Ledger(slots(settings.http_async_client.hash_size))
         self._lines: dict[Child, socket.socket] = {}
-        self._stacks: dict[Child, Stack] = {}
-        self._stuck: dict[Child, float] = {}  # when they are killed
-        self._hung: set[Child] = set()
+        self._last_words = LastWords()
+        self._watch = Watch()
         self._stops = 0
         self._kill_at: float | None = None
         self._ready_said = False
@@ -76,7 +73,7 @@ class Supervisor:
             STUCK: lambda worker: self._kill_stuck(*rpc.unpack(worker)),
             CONFIG: self._configured,
             RELOAD: lambda _: self._reloaded(),
-            ALIVE: lambda _: self._report.alive(),
+            ALIVE: lambda _: self._alive(),
             FIGURES: lambda figures: self._report.count(rpc.unpack(figures)),
         }
 
@@ -95,6 +92,7 @@ class Supervisor:
                 self._report.turn()
                 self._wait()
                 self._handle_signals()
+                self._look()
                 self._kill_late()
                 self.relay.flush()
         finally:
@@ -128,7 +126,8 @@ class Supervisor:
         """Sleep until a signal, a child's word, or the next time that something is due."""
         times = [child.due for child in self._children if child.state is State.BACKOFF]
         times += [self._kill_at] if self._kill_at is not None else []
-        times += self._stuck.values()
+        times += self._last_words.times()
+        times += [self._watch.due] if self._watch.due is not None else []
         timeout = max(0.0, min(times) - time.monotonic()) if times else None
         for key, _ in self._selector.select(timeout):
             if key.fileobj is self._signals.wake:
@@ -171,10 +170,19 @@ class Supervisor:
         """A worker does not answer the front. Its successor does."""
         for child in self.workers:
             if (child.number, child.pid) == (number, pid):
-                log.error("%s [%d] %s: killed", child.name, pid, "is stopped" if is_stopped(pid) else "hangs")
-                os.kill(pid, signal.SIGUSR2)  # where it is, if it can still tell
-                self._stuck[child] = time.monotonic() + LAST_WORDS
-                self._hung.add(child)
+                self._last_words.ask(child)
+
+    def _alive(self) -> None:
+        self._watch.alive()
+        self._report.alive()
+
+    def _look(self) -> None:
+        """A front whose loop does not turn serves nobody. Its successor does."""
+        timeout = self._settings.hacd.front_timeout
+        if self._watch.hangs(time.monotonic(), timeout / 1000):
+            log.error("the front [%d] has not turned for %d ms (front_timeout)", self.front.pid, timeout)
+            self._reload_wanted = False  # it may be that which holds it
+            self._last_words.ask(self.front)
 
     def _hang_up(self, child: Child) -> None:
         line = self._lines.pop(child, None)
@@ -262,10 +270,12 @@ class Supervisor:
         child.spawned(pid, time.monotonic())
         if child.number:
             child.ready()
-        elif self._reload_wanted:
-            self._send(child, ours, RELOAD)
+        else:
+            self._watch.begin(time.monotonic())
+            if self._reload_wanted:
+                self._send(child, ours, RELOAD)
         self._lines[child] = ours
-        self._stacks[child] = stack
+        self._last_words.expect(child, stack)
         self._selector.register(ours, selectors.EVENT_READ, child)
         log.debug("%s started [%d]", child.name, pid)
         self._tell_states()
@@ -294,7 +304,8 @@ class Supervisor:
             from hacd.front import process as front
             from hacd.front.pulse import Duties
 
-            duties = Duties(self._given is not None, self._notify.wanted, self._notify.watchdog / BEATS)
+            beat = min(LOOK, self._notify.watchdog / BEATS or LOOK)
+            duties = Duties(self._given is not None, self._notify.wanted, beat)
             sockets_ = (self._public, self._internal)
             return lambda line: front.main(self._source, self._settings, line, *sockets_, duties, self._ledger)
         self._public.close()
@@ -317,18 +328,14 @@ class Supervisor:
 
     def _reaped(self, child: Child, pid: int, status: int) -> None:
         child.died(time.monotonic())
-        stack = self._stacks.pop(child)
-        if child in self._hung or (os.WIFSIGNALED(status) and os.WTERMSIG(status) in CRASHES):
-            stack.tell(child.name, pid)
-        stack.close()
-        self._stuck.pop(child, None)
-        self._hung.discard(child)
+        self._last_words.tell(child, pid, status)
         say = log.debug if child.state is State.ENDED else log.warning if status else log.info
-        say("%s [%d] %s", child.name, pid, _how(status))
+        say("%s [%d] %s", child.name, pid, how(status))
         if child.state is State.FATAL:
             log.error("%s is given up: it died %d times in a row; a reload tries again", child.name, RETRIES)
         self._tell_states()
         if child is self.front:
+            self._watch.end()
             self._report.count({})
             if child.state is State.FATAL and not self._stops:
                 self._gave_up = True
@@ -361,6 +368,8 @@ class Supervisor:
     def _tell(self, child: Child, word: bytes) -> None:
         """Have a child end, this way or that. One that cannot be told is dying already."""
         child.stopping()
+        if child is self.front:
+            self._watch.end()
         line = self._lines.get(child)
         if line is not None:
             self._send(child, line, word)
@@ -372,11 +381,7 @@ class Supervisor:
             log.debug("%s is not told: %s", child.name, error.strerror)
 
     def _kill_late(self) -> None:
-        now = time.monotonic()
-        for child, due in list(self._stuck.items()):
-            if due <= now:
-                del self._stuck[child]
-                os.kill(child.pid, signal.SIGKILL)
+        self._last_words.are_over(time.monotonic())
         if self._kill_at is None or time.monotonic() < self._kill_at:
             return
         self._kill_at = None
@@ -384,10 +389,3 @@ class Supervisor:
             if child.pid:
                 log.error("%s [%d] does not end: killed", child.name, child.pid)
                 os.kill(child.pid, signal.SIGKILL)
-
-
-def _how(status: int) -> str:
-    """How a process ended, for people."""
-    if os.WIFSIGNALED(status):
-        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"ended with exit code {os.WEXITSTATUS(status)}"

@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from hacd import log
+from hacd.account import weigh
 from hacd.errors import BUSY, INTERNAL, STOPPING, UNKNOWN_ROUTE, Refused, shown
 from hacd.front.alarm import Alarm
 from hacd.front.routing.transaction import Caller, RoutedTransaction
@@ -62,6 +63,7 @@ class Router:
         limit = self.front.settings.limits.max_client_in_flight
         if len(session.routed) >= limit:
             raise Refused(BUSY, f"max_client_in_flight ({limit}) of the routes that this connection entered")
+        self.front.account.admit(_weight(variables))
         return RoutedTransaction(self, session, variables, caller)
 
     def begin(self, tx: RoutedTransaction, route: str, reply: Reply | None = None) -> None:
@@ -69,6 +71,7 @@ class Router:
         timeout = self.front.settings.hacd.transaction_timeout
         now = self.front.read_clock() // MS
         self.live.add(tx)
+        self.hold(tx, _weight(tx.vars))
         self._alarm.add(tx, now + timeout, now)
         tx.begin(route, reply)
 
@@ -86,6 +89,11 @@ class Router:
         return Reply(unpack(outcome + appendix(public_id, transaction.route, transaction.xdata)))
 
     # -- what they may take
+
+    def hold(self, tx: RoutedTransaction, size: int) -> None:
+        """It holds that much more of what callers and origins sent."""
+        tx.held += size
+        self.front.account.take(size)
 
     def took(self, route: str, ns: int) -> None:
         """A step of a route is over. While it runs, nobody else is served: one that takes long is logged."""
@@ -107,3 +115,9 @@ class Router:
         """A transaction is over."""
         self.live.discard(tx)
         self._alarm.remove(tx)
+        self.hold(tx, -tx.held)
+
+
+def _weight(variables: dict[str, Any]) -> int:
+    """Bytes that the variables of a `run` take."""
+    return weigh(*variables.values())

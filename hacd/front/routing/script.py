@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import inspect
 import os
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -28,6 +30,9 @@ _BEFORE = frozenset(sys.modules)
 #: what a process that judged a file says if nothing is wrong
 RIGHT = "right"
 
+#: s that reading a file may take: a reload holds the front meanwhile
+LONGEST = 20.0
+
 
 def load(path: str) -> routes.Table:
     """The routes that the file has, by name. Runs the file. Raises SettingsError with place and reason."""
@@ -47,8 +52,12 @@ def load(path: str) -> routes.Table:
         return _table(path, taken)
 
 
-def check_apart(path: str) -> None:
-    """Judge the file in a process of its own, which what it does ends with. Raises SettingsError, as `load` does."""
+def check_apart(path: str, longest: float = 0.0) -> None:
+    """Judge the file in a process of its own, which what it does ends with. Raises SettingsError, as `load` does.
+
+    `longest`: seconds that it may take; 0: LONGEST.
+    """
+    longest = longest or LONGEST
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -62,8 +71,13 @@ def check_apart(path: str) -> None:
             os._exit(0)
     os.close(writing)
     with open(reading, encoding="utf-8", errors="replace") as pipe:
-        said = pipe.read()
+        ended = bool(select.select([pipe], [], [], longest)[0])
+        if not ended:
+            os.kill(pid, signal.SIGKILL)
+        said = pipe.read() if ended else ""
     os.waitpid(pid, 0)
+    if not ended:
+        raise SettingsError(f"hacd.routes: {path}: it was not read within {longest:g} s: routes alone would be right")
     if said != RIGHT:
         raise SettingsError(said or f"hacd.routes: {path}: it ended the process that read it")
 

@@ -71,6 +71,7 @@ class RoutedTransaction:
         self.route = ""  # the last that it entered
         self.ended = False
         self.bucket = 0  # of its deadline
+        self.held = 0  # bytes of the account: its variables, and the reply that it sees
         self._router = router
         self._caller = caller
         self._waiting: dict[int, Pending | str] = {}  # by id of a query: what it comes back to
@@ -157,6 +158,8 @@ class RoutedTransaction:
 
     def _take(self, reply: Reply) -> None:
         """From here on, the reply's pseudo variables are those of this one."""
+        if not self.ended:
+            self._router.hold(self, _size(reply) - _size(self.reply))
         self.reply, self.refusal, self.sent_id = reply, None, None
 
     # -- routes run
@@ -165,7 +168,7 @@ class RoutedTransaction:
         """Enter the first route; with a reply, it is one that nothing was suspended for."""
         if reply is not None:
             self.transactional = False
-            self.reply = reply
+            self._take(reply)
         self._enter(route)
         self._end_if_done()
 
@@ -282,6 +285,10 @@ class RoutedTransaction:
         """Nobody waits for its answer. Its queries are cancelled; what its routes make of that is theirs to say."""
         self._caller = None
         self.call_off("its caller went away")
+
+
+def _size(reply: Reply | None) -> int:
+    return 0 if reply is None else len(reply.rb)
 
 
 def _over() -> Refused:

@@ -1,0 +1,94 @@
+"""Bytes that callers make a process hold, as one sum with one bound. No socket and no clock.
+
+Law: nothing is held that is not in the sum, but for what is small and bounded by its number: LEAST of a connection,
+TRIFLE of a query. Past `limit` the connection that holds most is cut off; the others notice nothing. Queries take
+QUERIES of it at the most, and are refused past that: so there is always room to read what others have to say.
+"""
+
+from __future__ import annotations
+
+from sys import getsizeof
+from typing import Protocol
+
+from hacd.errors import BUSY, Refused
+
+#: bytes that a connection may hold before they are counted: as much as one read brings
+LEAST = 65536
+
+#: characters of a query that are not counted, where each of its headers is EACH longer: an object's own bytes
+TRIFLE, EACH = 1024, 50
+
+#: what queries may take of the limit
+QUERIES = 0.75
+
+
+class Holder(Protocol):
+    """A connection: halves of messages that it sent, and replies that it has not taken."""
+
+    def cut_off(self, why: str) -> None:
+        """End it at once. It says then that it holds nothing."""
+
+
+class Account:
+    """The sum. `total`: bytes of connections, and `queries`: of queries, in flight and in routes."""
+
+    def __init__(self) -> None:
+        self.limit = 0
+        self.total = self.queries = 0
+        self._of: dict[Holder, int] = {}
+
+    # -- connections
+
+    def note(self, holder: Holder, size: int) -> None:
+        """A connection holds that much now."""
+        self.total += size - self._of.get(holder, 0)
+        if size:
+            self._of[holder] = size
+        else:
+            self._of.pop(holder, None)
+
+    def relieve(self) -> None:
+        """Cut off who holds most, until the sum is within its limit. What queries hold is not cut off."""
+        while self.total > self.limit and self._of:
+            holder = max(self._of, key=self._of.__getitem__)
+            size = self._of[holder]
+            self.note(holder, 0)  # in any case: this loop has an end
+            holder.cut_off(f"holds {size} bytes, the most of max_memory ({self.limit})")
+
+    # -- queries
+
+    def admit(self, size: int) -> None:
+        """Raise Refused where that much is too much for one more query."""
+        if self.queries + size > self.limit * QUERIES:
+            raise Refused(BUSY, f"max_memory ({self.limit} bytes): queries hold {self.queries}, this one {size}")
+
+    def take(self, size: int) -> None:
+        """A query holds that much from now on; less than nothing gives it back."""
+        self.queries += size
+        self.total += size
+
+
+class Entry:
+    """One connection's own; `account` is None where nobody counts."""
+
+    def __init__(self, account: Account | None) -> None:
+        self._account = account
+        self.noted = 0
+
+    def note(self, holder: Holder, size: int) -> None:
+        """The connection holds that much now. It is not kept here: that would be a cycle."""
+        size = size if size >= LEAST else 0
+        if size != self.noted and self._account is not None:
+            self.noted = size
+            self._account.note(holder, size)
+
+    def judge(self) -> None:
+        """See to the bound at once, and not at the end of the turn: a thousand others may send as much until then."""
+        account = self._account
+        if account is not None and account.total > account.limit:
+            account.relieve()
+
+
+def weigh(*values: object) -> int:
+    """Bytes that these values take. They have no others within them."""
+    return sum(map(getsizeof, values))
