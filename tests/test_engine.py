@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -14,41 +16,63 @@ from hacd.outcome import Outcome
 from hacd.settings import Settings
 from hacd.worker.engine import Engine
 from hacd.worker.sockets import BATCH
+from hacd.worker.transfer import Transfer
 from tests.conftest import StartOrigin
 from tests.support.origins import answer
 from tests.support.waiting import PATIENCE
 
+# pycurl takes a copy of the descriptor, and drops the socket unclosed.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 MANY = 3 * BATCH
 
 
-# pycurl takes a copy of the descriptor, and drops the socket unclosed.
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_outcomes_leave_in_batches(start_origin: StartOrigin) -> None:
-    """However many replies one turn of the loop brings: the front gets the first while the last are still read."""
-    origin = start_origin(answer)
+def carry_out(url: str, count: int, login: tuple[str, str] | None, on_batch: Callable[[int], None]) -> list[int]:
+    """The ids of that many queries at once, in the order of their ends. `on_batch` is told how many have ended."""
     loop = Loop()
     flusher = Flusher(loop)
     ended: list[int] = []
-    looked: list[int] = []
 
     def report(id_: int, code: int, _outcome: Outcome) -> None:
         assert code == 0
         ended.append(id_)
-        if len(ended) == MANY:
+        if len(ended) == count:
             loop.stop()
 
-    engine = Engine(loop, Settings(), report, Ledger(1), lambda: looked.append(len(ended)))
+    engine = Engine(loop, Settings(), report, Ledger(1), lambda: on_batch(len(ended)))
     flusher.start(engine.tick, engine.wait_begins)
     timer = Timer(loop)
     timer.start(lambda _timer: loop.stop(), PATIENCE, 0)
     now = time.monotonic_ns()
-    for number in range(1, MANY + 1):
-        engine.start([number, origin.url.encode(), 5000, None, None, b"", now, None], now)
+    for number in range(1, count + 1):
+        engine.start([number, url.encode(), 5000, None, None, b"", now, login], now)
     loop.run()
     engine.close()
     timer.close()
     loop.close()
+    return ended
+
+
+def test_outcomes_leave_in_batches(start_origin: StartOrigin) -> None:
+    """However many replies one turn of the loop brings: the front gets the first while the last are still read."""
+    looked: list[int] = []
+    ended = carry_out(start_origin(answer).url, MANY, None, looked.append)
     assert sorted(ended) == [*range(1, MANY + 1)]
     assert any(0 < count < MANY for count in looked)
     assert all(later - earlier <= BATCH for earlier, later in pairwise(looked))
+
+
+def test_handle_goes_without_the_collector(start_origin: StartOrigin) -> None:
+    """A login has a handle of its own, so thousands may come and go between two rounds of the collector."""
+    url = start_origin(answer).url
+    gc.collect()
+    gc.disable()
+    try:
+        assert len(carry_out(url, 8, ("alice", "secret"), lambda _count: None)) == 8
+        left = [kept for kept in gc.get_objects() if type(kept) is Transfer]
+    finally:
+        gc.enable()
+    assert left == []

@@ -69,6 +69,10 @@ class Guard:
         judges = self._rules.judges_hosts and self._follows
         curl.setopt(pycurl.HEADERFUNCTION, self._header if judges else self._head.append)
 
+    def part(self) -> None:
+        """Its handle is closed, and calls nothing any more."""
+        self._place = _nowhere
+
     # -- what libcurl calls
 
     def _open(self, purpose: int, address: Any) -> Any:
@@ -151,6 +155,10 @@ class Guard:
         why = self._rules.host(*host)
         if why:
             raise Denied(why)
+
+
+def _nowhere() -> Place:
+    return 0, 0
 
 
 def _read(url: bytes, location: bytes | None = None) -> tuple[str, int]:

@@ -142,9 +142,10 @@ class Transfer:
         return True
 
     def close(self) -> None:
-        """Give the handle up."""
+        """Give the handle up. No cycle is left: a login has a handle of its own, and the collector comes seldom."""
         self._body.drop()
         self.curl.close()
+        self._guard.part()
 
     # -- the outcome
 
