@@ -68,7 +68,8 @@ class _Watch:
         """The loop found the descriptor ready."""
         if not self.wanted:
             self.stop()
-            _refuse_unasked(self.fd)
+            if not self.sockets.is_paused(self.fd):
+                _refuse_unasked(self.fd)
             return
         if events is None:
             self.active = 0  # with an error, the loop stops the poll itself
@@ -121,7 +122,9 @@ def _refuse_unasked(fd: int) -> None:
 class Sockets:
     """The watches of one CurlMulti. `failed`: `socket_action` raised, the multi's state is unknown."""
 
-    def __init__(self, loop: Loop, multi: pycurl.CurlMulti) -> None:
+    def __init__(self, loop: Loop, multi: pycurl.CurlMulti, is_paused: Callable[[int], bool]) -> None:
+        """`is_paused(fd)`: a transfer has that descriptor, which curl does not want to read for now."""
+        self.is_paused = is_paused
         self._loop = loop
         self._watches: dict[int, _Watch] = {}
         self._opened = 0
