@@ -92,8 +92,9 @@ class Engine:
     def _make_multi(self) -> None:
         self._mixed = False
         self._multi = pycurl.CurlMulti()
-        self._sockets = Sockets(self._loop, self._multi, self._turns.has)
+        self._sockets = Sockets(self._loop, self._multi)
         self._sockets.on_batch = self._batch
+        self._sockets.is_paused = self._turns.has
         self._multi.setopt(pycurl.M_MAXCONNECTS, CONNECTIONS)
 
     @property

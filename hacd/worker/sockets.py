@@ -89,6 +89,11 @@ def _nothing() -> None:
     """Nobody looks before the turn ends."""
 
 
+def _none(_fd: int) -> bool:
+    """No transfer is paused."""
+    return False
+
+
 def _may_be_watched(fd: int) -> bool:
     """Whether it is open, and nothing that the kernel refuses to watch: a body's memfd may have taken its number."""
     try:
@@ -122,9 +127,7 @@ def _refuse_unasked(fd: int) -> None:
 class Sockets:
     """The watches of one CurlMulti. `failed`: `socket_action` raised, the multi's state is unknown."""
 
-    def __init__(self, loop: Loop, multi: pycurl.CurlMulti, is_paused: Callable[[int], bool]) -> None:
-        """`is_paused(fd)`: a transfer has that descriptor, which curl does not want to read for now."""
-        self.is_paused = is_paused
+    def __init__(self, loop: Loop, multi: pycurl.CurlMulti) -> None:
         self._loop = loop
         self._watches: dict[int, _Watch] = {}
         self._opened = 0
@@ -138,6 +141,7 @@ class Sockets:
         self.failed = False
         self.acts = 0  # since the last look
         self.on_batch: Callable[[], None] = _nothing
+        self.is_paused: Callable[[int], bool] = _none  # a transfer has that descriptor, and is not to be read for now
         multi.setopt(pycurl.M_SOCKETFUNCTION, self._want)
 
     def wait_begins(self) -> None:

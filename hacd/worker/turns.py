@@ -58,8 +58,8 @@ class Turns:
 def gather(head: list[bytes], most: int, pause: Callable[[], None]) -> Callable[[bytes], Any]:
     """HEADERFUNCTION that adds lines to `head`, for one transfer after the other; `head` is empty when one begins.
 
-    It ends the transfer within 2 * LINES lines beyond `most` bytes, and calls `pause` for each HEAD_SHARE. A generator's
-    `send` costs 0.03 µs a line more than `head.append` does; a function would cost 0.06.
+    It ends the transfer within 2 * LINES lines beyond `most` bytes, and calls `pause` for each HEAD_SHARE. A generator
+    costs 0.03 µs a line more than `head.append` does; a function would cost 0.06.
     """
     lines = _gather(head, most, pause)
     next(lines)
