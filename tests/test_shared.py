@@ -221,7 +221,7 @@ def test_a_channel_that_ends_lets_go_of_all(pair: Pair) -> None:
 
 def test_a_body_goes_on_in_own_memory_when_the_system_gives_none(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = Memory(Settings())
-    incoming = Body(memory, max_body=1_000_000, threshold=4096)
+    incoming = Body(memory, max_body=1_000_000, threshold=4096, pause=lambda: None)
     parts = [os.urandom(50_000) for _ in range(6)]
     for part in parts[:3]:
         assert incoming.add(part) is None

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 from hacd import log, shared
 from hacd.settings import Settings
 from hacd.shared import Shared
+from hacd.worker.turns import BODY_SHARE
 
 #: bodies in shared memory of all workers together: each costs a descriptor, in two processes for a while
 BODIES = 512
 
 #: bytes of a body in shared memory that are written to it at once
 STAGE = 65_536
+
+#: Bytes of a body that take as long as a call that brings them: an origin may send chunks of one byte.
+CALL = 64
 
 
 class Memory:
@@ -63,37 +68,64 @@ class Memory:
 class Body:
     """The body of one transfer after the other. `add` is curl's write callback."""
 
-    __slots__ = ("_fd", "_first_room", "_max_body", "_memory", "_room", "_taken", "_written", "heap", "over")
+    __slots__ = (
+        *("_fd", "_first", "_kept", "_mark", "_max_body", "_memory", "_pause", "_room", "_taken", "_written"),
+        *("heap", "over"),
+    )
 
-    def __init__(self, memory: Memory, max_body: int, threshold: int) -> None:
-        """`threshold`: of how many bytes on it shall be in shared memory; more than `max_body`: never."""
+    def __init__(self, memory: Memory, max_body: int, threshold: int, pause: Callable[[], None]) -> None:
+        """`threshold`: of how many bytes on it shall be in shared memory; more than `max_body`: never.
+
+        `pause()` is called when the transfer had its share of a turn.
+        """
         self._memory = memory
         self._max_body = max_body
+        self._pause = pause
         self.heap = bytearray()  # not a list: an origin may send two bytes at a time
         self.over = False  # longer than `max_body`
-        self._first_room = self._room = min(threshold - 1, max_body)  # bytes that `heap` holds at the most
+        self._kept = min(threshold - 1, max_body)  # bytes that `heap` holds at the most
         self._fd = -1
         self._written = 0  # bytes in shared memory; more may wait in `heap`
         self._taken = 0  # bytes that `_memory` counts
+        self._make_room(0)
+        self._first = (self._kept, self._room, self._mark)
 
     def add(self, data: bytes) -> int | None:
         """Take what came. 0 has curl end the transfer with a write error: not all was taken."""
         heap = self.heap
         heap += data
+        self._room -= CALL
         if len(heap) <= self._room:
             return None
-        return self._spill()
+        return self._look()
 
-    def _spill(self) -> int | None:
+    def _make_room(self, work: int) -> None:
+        """Look again when `heap` is full or the share is used up, of which `work` is gone."""
+        size = len(self.heap)
+        self._room = min(self._kept, size + BODY_SHARE - work)
+        self._mark = size - work - self._room
+
+    def _look(self) -> int | None:
+        work = len(self.heap) - self._room - self._mark
+        if len(self.heap) > self._kept and not self._spill():
+            return 0
+        if work >= BODY_SHARE:
+            work = 0
+            self._pause()
+        self._make_room(work)
+        return None
+
+    def _spill(self) -> bool:
+        """More came than `heap` is to hold; False if it is too much."""
         size = self._written + len(self.heap)
         if size > self._max_body:
             self.over = True
-            return 0
+            return False
         if self._write():
-            self._room = min(STAGE - 1, self._max_body - size)
+            self._kept = min(STAGE - 1, self._max_body - size)
         else:
             self._fall_back()
-        return None
+        return True
 
     def _write(self) -> bool:
         """Move what is in `heap` to shared memory; False if it cannot be."""
@@ -118,7 +150,7 @@ class Body:
         if self._written:
             self.heap[:0] = os.pread(self._fd, self._written, 0)
         self._let_go()
-        self._room = self._max_body
+        self._kept = self._max_body
         self._memory.fallbacks += 1
 
     def finish(self) -> Shared | None:
@@ -153,4 +185,4 @@ class Body:
             self._let_go()
         self.heap = bytearray()
         self.over = False
-        self._room = self._first_room
+        self._kept, self._room, self._mark = self._first

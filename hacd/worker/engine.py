@@ -6,6 +6,7 @@ it lets curl do what is due, takes out what is done, and sets the timer to what 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from hacd.worker.logins import has_user_info
 from hacd.worker.setup import SetUp, Shape
 from hacd.worker.sockets import Sockets
 from hacd.worker.transfer import Transfer, denied, refused, text
+from hacd.worker.turns import Turns
 
 #: handles kept between transfers, of all shapes together
 IDLE_HANDLES = 512
@@ -33,6 +35,9 @@ CONNECTIONS = 1024
 
 #: rounds of curl's in one tick, when each leaves something for at once
 ROUNDS = 8
+
+#: s that the end of a multi is waited for: libcurl waits there for its resolver's threads, and one may hang
+CLOSING = 0.1
 
 #: a number, since `b"@" in url` takes seven times as long: 140 ns and not 20
 AT = ord("@")
@@ -62,6 +67,7 @@ class Engine:
         self._by_curl: dict[pycurl.Curl, Transfer] = {}
         self._idle: OrderedDict[Shape, list[Transfer]] = OrderedDict()  # no list is empty; last used, last
         self._idle_count = 0
+        self._turns = Turns()
         self._due: float | None = None
         self.held = False  # until `go_on`
         self._ends: deque[tuple[int, int, str | None]] = deque()  # that came while it was held: id, code, error
@@ -88,6 +94,7 @@ class Engine:
         self._multi = pycurl.CurlMulti()
         self._sockets = Sockets(self._loop, self._multi)
         self._sockets.on_batch = self._batch
+        self._sockets.is_paused = self._turns.has
         self._multi.setopt(pycurl.M_MAXCONNECTS, CONNECTIONS)
 
     @property
@@ -121,7 +128,9 @@ class Engine:
         """
         if shape in self._idle and not logs_in:
             return self._idle_handle(shape)
-        transfer = Transfer(shape, self._set_up, self._sockets.open, self.public_id, self.memory, self._ledger)
+        transfer = Transfer(
+            shape, self._set_up, self._sockets.open, self.public_id, self.memory, self._ledger, self._turns
+        )
         transfer.logs_in = logs_in
         self._by_curl[transfer.curl] = transfer
         return transfer
@@ -137,7 +146,8 @@ class Engine:
     def _keep(self, transfer: Transfer) -> None:
         """Keep the handle for the next query of its shape; past IDLE_HANDLES, drop one of that used longest ago."""
         transfer.release()
-        if transfer.set_up is not self._set_up or transfer.logs_in:
+        is_paused = transfer.curl in self._turns.waiting  # and would stay so
+        if transfer.set_up is not self._set_up or transfer.logs_in or is_paused:
             self._discard(transfer)
             return
         self._idle.setdefault(transfer.shape, []).append(transfer)
@@ -148,6 +158,7 @@ class Engine:
 
     def _discard(self, transfer: Transfer) -> None:
         del self._by_curl[transfer.curl]
+        self._turns.forget(transfer.curl)
         transfer.close()
 
     def cancel(self, id_: int) -> None:
@@ -204,6 +215,9 @@ class Engine:
             wait = multi.timeout()
             if wait:
                 break
+        if self._turns.waiting:
+            self._turns.go_on()
+            wait = 0
         self._arm(wait)
 
     def _batch(self) -> None:
@@ -287,5 +301,13 @@ class Engine:
         self._ends.clear()
         self._idle.clear()
         self._idle_count = 0
-        self._multi.close()
         self._sockets.close()
+        _let_go(self._multi)
+
+
+def _let_go(multi: pycurl.CurlMulti) -> None:
+    """End a multi, at the latest when the resolver has ended. What libcurl wants of its sockets meanwhile is over."""
+    multi.setopt(pycurl.M_SOCKETFUNCTION, lambda *_: None)
+    closing = threading.Thread(target=multi.close, daemon=True)
+    closing.start()
+    closing.join(CLOSING)

@@ -28,19 +28,21 @@ class Denied(Exception):
 
 
 class Guard:
-    """Of one handle. `head` gathers header lines; `place()` tells where the transfer is; `follows`: redirects, too."""
+    """Of one handle. `take` adds header lines to `head`; `place()` tells where it is; `follows`: redirects, too."""
 
     def __init__(
         self,
         rules: Rules,
         open_socket: Callable[..., Any],
         head: list[bytes],
+        take: Callable[[bytes], int | None],
         place: Callable[[], Place],
         follows: bool,
     ) -> None:
         self._rules = rules
         self._open_socket = open_socket
         self._head = head
+        self._take = take
         self._place = place
         self._follows = follows
         self._url = b""
@@ -67,7 +69,7 @@ class Guard:
         elif shared:
             curl.setopt(pycurl.PREREQFUNCTION, self._ask)
         judges = self._rules.judges_hosts and self._follows
-        curl.setopt(pycurl.HEADERFUNCTION, self._header if judges else self._head.append)
+        curl.setopt(pycurl.HEADERFUNCTION, self._header if judges else self._take)
 
     def part(self) -> None:
         """Its handle is closed, and calls nothing any more."""
@@ -104,9 +106,9 @@ class Guard:
 
     def _header(self, line: bytes) -> int | None:
         """A header line came. A redirect to a host that is not to be named ends the transfer."""
-        self._head.append(line)
-        if line[:9].lower() != b"location:" or not self._redirects():
-            return None
+        answer = self._take(line)
+        if answer is not None or line[:9].lower() != b"location:" or not self._redirects():
+            return answer
         try:
             self._judge(_read(self._url, line[9:].strip()))
         except Denied as denied:

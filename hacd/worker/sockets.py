@@ -68,7 +68,8 @@ class _Watch:
         """The loop found the descriptor ready."""
         if not self.wanted:
             self.stop()
-            _refuse_unasked(self.fd)
+            if not self.sockets.is_paused(self.fd):
+                _refuse_unasked(self.fd)
             return
         if events is None:
             self.active = 0  # with an error, the loop stops the poll itself
@@ -86,6 +87,11 @@ class _Watch:
 
 def _nothing() -> None:
     """Nobody looks before the turn ends."""
+
+
+def _none(_fd: int) -> bool:
+    """No transfer is paused."""
+    return False
 
 
 def _may_be_watched(fd: int) -> bool:
@@ -135,6 +141,7 @@ class Sockets:
         self.failed = False
         self.acts = 0  # since the last look
         self.on_batch: Callable[[], None] = _nothing
+        self.is_paused: Callable[[int], bool] = _none  # a transfer has that descriptor, and is not to be read for now
         multi.setopt(pycurl.M_SOCKETFUNCTION, self._want)
 
     def wait_begins(self) -> None:

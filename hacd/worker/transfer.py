@@ -9,6 +9,7 @@ of its own, and that handle no other query.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pycurl
@@ -33,6 +34,7 @@ from hacd.worker.bodies import Body, Memory
 from hacd.worker.guard import Guard
 from hacd.worker.logins import log_in
 from hacd.worker.setup import SetUp, Shape
+from hacd.worker.turns import Turns, gather
 
 # What libcurl says where its error buffer stayed empty (its own table is out of reach from Python).
 TEXTS = {
@@ -69,6 +71,7 @@ class Transfer:
         public_id: Callable[[int], str],
         memory: Memory,
         ledger: Ledger,
+        turns: Turns,
     ) -> None:
         """Raises pycurl.error where this libcurl cannot do what the shape asks for."""
         self.shape = shape
@@ -76,8 +79,10 @@ class Transfer:
         self.id = 0
         self.queued = 0  # ns from the front's acceptance to here
         self.url = b""
+        self.curl = pycurl.Curl()
+        pause = partial(turns.end, self.curl)
         self._head: list[bytes] = []
-        self._body = Body(memory, set_up.max_body, set_up.shm_threshold)
+        self._body = Body(memory, set_up.max_body, set_up.shm_threshold, pause)
         self._sent_body = 0
         self._max_body = set_up.max_body
         self._max_header = set_up.max_header
@@ -85,11 +90,11 @@ class Transfer:
         self._hdr = False
         self.logs_in = False  # then it serves no other query
         self._tried_anew = False
-        self.curl = pycurl.Curl()
         options = set_up.options(shape)
         rules = set_up.egress.rules(options)
         self._follows = bool(options[b"follow_redirect"])
-        self._guard = Guard(rules, open_socket, self._head, lambda: (self.id, len(self._head)), self._follows)
+        take = gather(self._head, set_up.max_header, pause)
+        self._guard = Guard(rules, open_socket, self._head, take, lambda: (self.id, len(self._head)), self._follows)
         self._judges_hosts = rules.judges_hosts
         self._authmethod = set_up.apply(self.curl, options, shape[1], lambda: public_id(self.id))
         note = None if is_idempotent(*shape) else ledger.note
@@ -159,7 +164,8 @@ class Transfer:
         if len(head) > self._max_header:
             head = b""
             self._body.drop()
-            code, err = (code, err) if code else (HEAD_TOO_LARGE, self._too_large("header", self._max_header))
+            if code in (0, WRITE_ERROR):  # it ended by itself, or `gather` ended it
+                code, err = HEAD_TOO_LARGE, self._too_large("header", self._max_header)
         elif head.find(b"\nHTTP/", 0, -1) >= 0:
             head = last_block(head, self.curl.getinfo(pycurl.RESPONSE_CODE))
         line = head[: head.find(b"\n")]
