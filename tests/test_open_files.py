@@ -13,7 +13,7 @@ import pytest
 from hacd import Client
 from hacd.settings import Settings
 from hacd.supervisor import open_files
-from hacd.worker import bodies, engine
+from hacd.worker import bodies, room
 from tests.conftest import StartOrigin
 from tests.support.daemon import Daemon
 from tests.support.origins import Nginx
@@ -42,7 +42,7 @@ def start_limited(tmp_path: Path) -> Iterator[StartLimited]:
 
 
 def test_need_is_the_workers_own_figures() -> None:
-    assert (open_files.CONNECTIONS, open_files.BODIES) == (engine.CONNECTIONS, bodies.BODIES)
+    assert (open_files.CONNECTIONS, open_files.BODIES) == (room.CONNECTIONS, bodies.BODIES)
     assert open_files.need(Settings()) >= Settings().limits.max_clients + bodies.BODIES
 
 

@@ -22,16 +22,11 @@ from hacd.settings import Settings
 from hacd.worker.bodies import Memory
 from hacd.worker.guard import Denied
 from hacd.worker.logins import has_user_info
+from hacd.worker.room import Room
 from hacd.worker.setup import SetUp, Shape
 from hacd.worker.sockets import Sockets
 from hacd.worker.transfer import Transfer, denied, refused, text
 from hacd.worker.turns import Turns
-
-#: handles kept between transfers, of all shapes together
-IDLE_HANDLES = 512
-
-#: connections kept open to origins, used or not
-CONNECTIONS = 1024
 
 #: rounds of curl's in one tick, when each leaves something for at once
 ROUNDS = 8
@@ -95,7 +90,7 @@ class Engine:
         self._sockets = Sockets(self._loop, self._multi)
         self._sockets.on_batch = self._batch
         self._sockets.is_paused = self._turns.has
-        self._multi.setopt(pycurl.M_MAXCONNECTS, CONNECTIONS)
+        self._room = Room(self._multi)
 
     @property
     def in_flight(self) -> int:
@@ -119,6 +114,8 @@ class Engine:
             self._discard(transfer)
             return
         self._active[transfer.id] = transfer
+        if len(self._active) > self._room.enough:
+            self._room.grow(len(self._active))
 
     def _handle(self, shape: Shape, logs_in: bool) -> Transfer:
         """A handle for a query of that shape: one that was kept, but for a login one of its own.
@@ -144,7 +141,7 @@ class Engine:
         return transfer
 
     def _keep(self, transfer: Transfer) -> None:
-        """Keep the handle for the next query of its shape; past IDLE_HANDLES, drop one of that used longest ago."""
+        """Keep the handle for the next query of its shape; of too many, drop one of the shape used longest ago."""
         transfer.release()
         is_paused = transfer.curl in self._turns.waiting  # and would stay so
         if transfer.set_up is not self._set_up or transfer.logs_in or is_paused:
@@ -153,7 +150,7 @@ class Engine:
         self._idle.setdefault(transfer.shape, []).append(transfer)
         self._idle.move_to_end(transfer.shape)
         self._idle_count += 1
-        if self._idle_count > IDLE_HANDLES:
+        if self._idle_count > self._room.handles:
             self._discard(self._idle_handle(next(iter(self._idle))))
 
     def _discard(self, transfer: Transfer) -> None:
@@ -172,6 +169,12 @@ class Engine:
         """Nobody waits any more."""
         for id_ in list(self._active):
             self.cancel(id_)
+
+    def look(self) -> None:
+        """To be called about once a second: what a peak left behind goes."""
+        self._room.look(len(self._active))
+        while self._idle_count > self._room.handles:
+            self._discard(self._idle_handle(next(iter(self._idle))))
 
     # -- back-pressure
 

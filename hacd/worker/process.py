@@ -161,6 +161,7 @@ class WorkerProcess:
             self._dismissed = True
         elif message[1] == PING.encode():
             self._say(PONG)
+            self._engine.look()
             self._trim.look()
         elif message[1] == FREED.encode():
             self._engine.memory.give_back(message[2])
