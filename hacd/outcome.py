@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from hacd.rpc import LARGE, bin_head, pack, str_head
+from hacd.rpc import bin_head, pack, str_head
 from hacd.shared import Shared
 
 # curl's codes that hacd gives itself (CURLE_* of libcurl, where their texts are)
@@ -58,23 +58,12 @@ def compose(begin: bytes, head: bytes, body: bytes | bytearray, times: Times, ur
         *(_TOTAL, a, _LOOKUP, b, _CONNECT, c, _APPCONNECT, d),
         *(_PRETRANSFER, e, _STARTTRANSFER, f, _REDIRECT, g, _QUEUE, h),
     )
-    rb = pack(body) if len(body) < LARGE else bin_head(len(body)) + body
+    size = len(body)
     return b"".join(
         (
-            begin,
-            _HEAD,
-            pack(head),
-            _RB,
-            rb,
-            _TIME,
-            packed_times,
-            _URL,
-            str_head(len(url)),
-            url,
-            _IP,
-            str_head(len(ip)),
-            ip,
-        ),
+            *(begin, _HEAD, pack(head), _RB, bin_head(size), body),
+            *(_TIME, packed_times, _URL, str_head(len(url)), url, _IP, str_head(len(ip)), ip),
+        )
     )
 
 

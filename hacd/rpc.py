@@ -283,13 +283,14 @@ def str_head(size: int) -> bytes:
     return _STR_HEADS[size] if size < len(_STR_HEADS) else b"\xdb" + size.to_bytes(4, "big")
 
 
-#: of short ones, as `pack` makes them
-_STR_HEADS = [pack("x" * size)[:-size] if size else pack("") for size in range(256)]
+# of short ones, as `pack` makes them
+_BIN_HEADS = [pack(bytes(size))[: -size or None] for size in range(256)]
+_STR_HEADS = [pack("x" * size)[: -size or None] for size in range(256)]
 
 
 def bin_head(size: int) -> bytes:
     """What stands before the bytes of a bin of that size."""
-    return b"\xc6" + size.to_bytes(4, "big")
+    return _BIN_HEADS[size] if size < len(_BIN_HEADS) else b"\xc6" + size.to_bytes(4, "big")
 
 
 def body_ext(size: int) -> bytes:

@@ -25,7 +25,7 @@ from hacd.pieces import TURN, Pieces
 from hacd.rpc import Decoder, body_ext, pack
 from hacd.settings import Settings
 from hacd.shared import Shared, unread
-from hacd.worker.bodies import Body, Memory
+from hacd.worker.bodies import LOOK, Body, Memory, announced
 from hacd.worker.sockets import _may_be_watched
 from tests.conftest import StartDaemon
 from tests.support.waiting import PATIENCE, wait_for
@@ -221,7 +221,7 @@ def test_a_channel_that_ends_lets_go_of_all(pair: Pair) -> None:
 
 def test_a_body_goes_on_in_own_memory_when_the_system_gives_none(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = Memory(Settings())
-    incoming = Body(memory, max_body=1_000_000, threshold=4096, pause=lambda: None)
+    incoming = Body(memory, max_body=1_000_000, threshold=4096, head=[], pause=lambda: None)
     parts = [os.urandom(50_000) for _ in range(6)]
     for part in parts[:3]:
         assert incoming.add(part) is None
@@ -301,3 +301,42 @@ def test_a_worker_without_its_descriptor(start_daemon: StartDaemon, size: int) -
         assert worker.receive()[1] == "config"
         assert worker.receive() is None
     assert "sent an outcome with" in daemon.log
+
+
+@pytest.mark.parametrize(
+    ("head", "length"),
+    [
+        ([b"HTTP/1.1 200 OK\r\n", b"Content-Length: 70000\r\n", b"\r\n"], 70_000),
+        ([b"HTTP/2 200\r\n", b"content-length:70000\r\n", b"\r\n"], 70_000),
+        ([b"HTTP/1.1 302 Found\r\n", b"Content-Length: 9\r\n", b"\r\n", b"HTTP/1.1 200 OK\r\n", b"\r\n"], 0),
+        ([b"HTTP/1.1 200 OK\r\n", b"Content-Length: -1\r\n", b"\r\n"], 0),
+        ([b"HTTP/1.1 200 OK\r\n", b"Content-Length: " + b"9" * 5000 + b"\r\n", b"\r\n"], 0),
+        ([], 0),
+    ],
+)
+def test_announced(head: list[bytes], length: int) -> None:
+    assert announced(head) == length
+
+
+def test_body_that_is_announced_as_long_is_there_from_the_first_look() -> None:
+    memory = Memory(Settings())
+    head = [b"HTTP/1.1 200 OK\r\n", b"Content-Length: 100000\r\n", b"\r\n"]
+    incoming = Body(memory, max_body=1_000_000, threshold=100_000, head=head, pause=lambda: None)
+    incoming.add(bytes(LOOK))
+    assert memory.used == LOOK
+    incoming.add(b"the end: it was a lie")
+    body = incoming.finish()
+    assert body is not None
+    assert body.read() == bytes(LOOK) + b"the end: it was a lie"
+    body.release()
+
+
+def test_body_that_is_not_is_in_own_memory_until_it_is() -> None:
+    memory = Memory(Settings())
+    incoming = Body(memory, max_body=1_000_000, threshold=3 * LOOK, head=[], pause=lambda: None)
+    incoming.add(bytes(LOOK))
+    incoming.add(bytes(LOOK))
+    assert (memory.used, len(incoming.heap)) == (0, 2 * LOOK)
+    incoming.add(bytes(LOOK))
+    assert memory.used == 3 * LOOK
+    incoming.drop()

@@ -18,6 +18,7 @@ import pytest
 import uvloop
 
 from hacd import AsyncClient, Client, Reply, shared
+from hacd.settings import Settings
 from tests.conftest import StartDaemon, StartOrigin
 from tests.support.daemon import Daemon
 from tests.support.origins import Nginx, RawOrigin
@@ -25,7 +26,7 @@ from tests.support.waiting import wait_for
 from tests.support.wire import Taker, Wire
 
 KIB, MIB = 1024, 1024 * 1024
-THRESHOLD = 256 * KIB
+THRESHOLD = Settings().hacd.shm_threshold
 SIZES = [0, 1000, THRESHOLD - 1, THRESHOLD, THRESHOLD + 1, 2 * THRESHOLD, MIB + 7, 5 * MIB]
 
 

@@ -83,7 +83,7 @@ def test_head_has_its_share() -> None:
 def body(pause: Callable[[], None], max_body: int = 16 * MIB) -> Iterator[Body]:
     """One in shared memory, and one that is not."""
     for threshold in (4096, max_body + 1):
-        yield Body(Memory(Settings()), max_body, threshold, pause)
+        yield Body(Memory(Settings()), max_body, threshold, [], pause)
 
 
 @pytest.mark.parametrize(("piece", "size", "calls"), [(READ, 2 * MIB, 8), (1000, 2 * MIB, 8), (1, MIB // 8, 34)])

@@ -232,7 +232,7 @@ class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ge=4096,
             le=BODY_MAX,
         ),
-    ] = 256 * KIB
+    ] = 128 * KIB
     shm_size: Annotated[
         int,
         _live(

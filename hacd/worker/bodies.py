@@ -18,8 +18,12 @@ from hacd.worker.turns import BODY_SHARE
 #: bodies in shared memory of all workers together: each costs a descriptor, in two processes for a while
 BODIES = 512
 
-#: bytes of a body in shared memory that are written to it at once
-STAGE = 65_536
+#: Bytes of a body after which it is asked how long it is to be; and of one in shared memory, that are written at once.
+#: A heap of more would be moved by the kernel, page by page, as it grows.
+LOOK, STAGE = 16_384, 65_536
+
+#: decimal places of a length that is none of this world's
+DIGITS = 19
 
 #: Bytes of a body that take as long as a call that brings them: an origin may send chunks of one byte.
 CALL = 64
@@ -69,21 +73,25 @@ class Body:
     """The body of one transfer after the other. `add` is curl's write callback."""
 
     __slots__ = (
-        *("_fd", "_first", "_kept", "_mark", "_max_body", "_memory", "_pause", "_room", "_taken", "_written"),
-        *("heap", "over"),
+        *("_fd", "_first", "_head", "_kept", "_mark", "_max_body", "_memory", "_pause", "_room", "_taken"),
+        *("_threshold", "_written", "heap", "over"),
     )
 
-    def __init__(self, memory: Memory, max_body: int, threshold: int, pause: Callable[[], None]) -> None:
+    def __init__(
+        self, memory: Memory, max_body: int, threshold: int, head: list[bytes], pause: Callable[[], None]
+    ) -> None:
         """`threshold`: of how many bytes on it shall be in shared memory; more than `max_body`: never.
 
-        `pause()` is called when the transfer had its share of a turn.
+        `head`: where the transfer's header lines are. `pause()` is called when it had its share of a turn.
         """
         self._memory = memory
         self._max_body = max_body
         self._pause = pause
         self.heap = bytearray()  # not a list: an origin may send two bytes at a time
         self.over = False  # longer than `max_body`
-        self._kept = min(threshold - 1, max_body)  # bytes that `heap` holds at the most
+        self._threshold = threshold
+        self._head = head
+        self._kept = min(LOOK - 1, threshold - 1, max_body)  # bytes that `heap` holds until the next look
         self._fd = -1
         self._written = 0  # bytes in shared memory; more may wait in `heap`
         self._taken = 0  # bytes that `_memory` counts
@@ -121,7 +129,9 @@ class Body:
         if size > self._max_body:
             self.over = True
             return False
-        if self._write():
+        if self._fd < 0 and max(size, announced(self._head)) < self._threshold:
+            self._kept = min(self._threshold - 1, self._max_body)
+        elif self._write():
             self._kept = min(STAGE - 1, self._max_body - size)
         else:
             self._fall_back()
@@ -186,3 +196,14 @@ class Body:
         self.heap = bytearray()
         self.over = False
         self._kept, self._room, self._mark = self._first
+
+
+def announced(head: list[bytes]) -> int:
+    """The Content-Length in the last of these header blocks, which may be a lie; 0 where there is none."""
+    for line in reversed(head):
+        if line[:15].lower() == b"content-length:":
+            length = line[15:].strip()
+            return int(length) if length.isdigit() and len(length) < DIGITS else 0
+        if line.startswith(b"HTTP/"):
+            break
+    return 0

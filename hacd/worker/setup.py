@@ -26,6 +26,9 @@ HTTP_ONLY = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 #: s that an unused connection is kept
 MAXAGE_CONN = 118
 
+#: bytes that libcurl reads at once; a multi's transfers share one buffer
+READ = 128 * 1024
+
 #: redirects that are followed for one query
 MAXREDIRS = 10
 
@@ -120,6 +123,7 @@ class SetUp:
         set_(pycurl.PROXY, "")
         set_(pycurl.USERAGENT, f"hacd/{__version__}")
         set_(pycurl.MAXAGE_CONN, MAXAGE_CONN)
+        set_(pycurl.BUFFERSIZE, READ)
 
     def _tls(self, curl: pycurl.Curl, options: dict[bytes, Any]) -> None:
         set_ = curl.setopt

@@ -82,7 +82,7 @@ class Transfer:
         self.curl = pycurl.Curl()
         pause = partial(turns.end, self.curl)
         self._head: list[bytes] = []
-        self._body = Body(memory, set_up.max_body, set_up.shm_threshold, pause)
+        self._body = Body(memory, set_up.max_body, set_up.shm_threshold, self._head, pause)
         self._sent_body = 0
         self._max_body = set_up.max_body
         self._max_header = set_up.max_header
