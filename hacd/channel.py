@@ -148,7 +148,7 @@ class Channel:
 
     def may_pass(self, size: int) -> bool:
         """Whether one more descriptor may go to the peer, of a body of `size` bytes."""
-        return self._passed.may_be_followed(size, self.pending)
+        return not self.closed and self._passed.may_be_followed(size, self.pending)
 
     def pass_on(self, body: Shared, *parts: bytes) -> None:
         """Send `parts`, and no later the descriptor of `body`."""
