@@ -5,12 +5,14 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from hacd.query import _URL
 from hacd.settings import Settings, lists
 from hacd.settings.table import Egress as Section
 from hacd.worker.egress import REMEMBERED, Egress, Rules
+from hacd.worker.guard import Denied, _read, host_of
 
 GENERAL: dict[str, tuple[str, ...]] = {"allow": (), "deny": (), "hosts": (), "ports": ()}
 NAT64_LOCAL = int(IPv6Address("64:ff9b:1::"))
@@ -230,3 +232,29 @@ def test_rules_that_are_gone_allow_nothing() -> None:
     gone = Egress(Settings()).rules({b"egress": b"users.alice"})
     assert "egress.users.alice, which is gone" in gone.address("127.0.0.1", 80)
     assert gone.address("2606:2800::1", 80)
+
+
+@given(st.sampled_from(["http://", "https://", "HTTP://"]), st.text("a.1[]:@?#/\\%2f~é", min_size=1, max_size=20))
+def test_what_follows_the_host_changes_nothing(scheme: str, rest: str) -> None:
+    """So what was judged once is known of every URL that begins so."""
+    assume(_URL.fullmatch(scheme + rest))  # a worker's jobs have no others
+    url = (scheme + rest).encode()
+    try:
+        host = _read(url)
+    except Denied:
+        return
+    begin = host_of(url)
+    for more in (b"", b"/", b"/@b.example/", b"/?#//b", b"/..//:80/"):
+        assert _read(begin + more) == host
+
+
+def test_a_url_without_a_path_is_no_begin_of_another() -> None:
+    assert host_of(b"http://good.com") == b"http://good.com"
+    assert host_of(b"http://good.co/m") == b"http://good.co"
+
+
+def test_hosts_that_are_remembered_are_bounded() -> None:
+    judged = rules(hosts=("a",))
+    for number in range(REMEMBERED + 10):
+        judged.remember(b"http://%d" % number, "")
+    assert len(judged.known_hosts) <= REMEMBERED

@@ -105,6 +105,14 @@ class Rules:
         #: whether hosts have to be judged at all
         self.judges_hosts = bool(self._patterns)
         self._known: dict[tuple[str, int], str] = {}
+        #: what was judged of URLs that begin so, up to the slash behind the host
+        self.known_hosts: dict[bytes, str] = {}
+
+    def remember(self, begin: bytes, why: str) -> None:
+        """URLs that begin so have been judged."""
+        if len(self.known_hosts) >= REMEMBERED:
+            self.known_hosts.clear()
+        self.known_hosts[begin] = why
 
     def address(self, ip: str, port: int) -> str:
         """Judge a connection. Raises nothing."""

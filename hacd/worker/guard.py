@@ -19,6 +19,9 @@ from hacd.worker.egress import Rules
 _FIRST = getattr(pycurl, "U_NON_SUPPORT_SCHEME", 0) | getattr(pycurl, "U_PATH_AS_IS", 0)
 _NEXT = _FIRST | getattr(pycurl, "U_URLENCODE", 0) | getattr(pycurl, "U_ALLOW_SPACE", 0)
 
+#: bytes of the longer of the schemes, with its slashes: that of the host comes behind
+SCHEME = len(b"https://")
+
 #: where in its life a transfer is: its query, and how many header lines came so far
 Place = tuple[int, int]
 
@@ -123,9 +126,18 @@ class Guard:
     # -- what the transfer asks
 
     def check_url(self, url: bytes) -> None:
-        """Judge the host of a query's URL. Raises Denied."""
+        """Judge the host of a query's URL. Raises Denied.
+
+        Its host stands before the first slash behind the scheme's, so what was judged once for that much is known.
+        """
         self._url = url
-        self._judge(_read(url))
+        begin = host_of(url)
+        why = self._rules.known_hosts.get(begin)
+        if why is None:
+            why = self._rules.host(*_read(url))
+            self._rules.remember(begin, why)
+        if why:
+            raise Denied(why)
 
     def denial(self, code: int, url: bytes | None) -> str:
         """Why the transfer was refused, if that is what `code` comes from; "" if it is not.
@@ -161,6 +173,12 @@ class Guard:
 
 def _nowhere() -> Place:
     return 0, 0
+
+
+def host_of(url: bytes) -> bytes:
+    """The begin of a URL that its host is in, whatever follows."""
+    end = url.find(b"/", SCHEME)
+    return url if end < 0 else url[:end]
 
 
 def _read(url: bytes, location: bytes | None = None) -> tuple[str, int]:

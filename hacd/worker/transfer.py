@@ -156,8 +156,9 @@ class Transfer:
 
     def outcome(self, code: int, err: str | None) -> tuple[int, Outcome]:
         """Code and outcome of the transfer, which has ended with that code of curl's."""
-        if code or self._judges_hosts:
-            why = self._guard.denial(code, self.curl.getinfo_raw(pycurl.EFFECTIVE_URL) if self._judges_hosts else None)
+        led = self._judges_hosts and self._follows  # to a host that its URL did not name, perhaps
+        if code or led:
+            why = self._guard.denial(code, self.curl.getinfo_raw(pycurl.EFFECTIVE_URL) if led else None)
             if why:
                 return denied(why, text(self._last_url()), self.curl.getinfo_raw(pycurl.TOTAL_TIME_T))
         head = b"".join(self._head)
