@@ -1,4 +1,4 @@
-"""The engine alone, on a loop of the test's own."""
+"""The engines alone, on a loop of the test's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hacd.ledger import Ledger
 from hacd.loop import Loop, Timer
 from hacd.outcome import Outcome
 from hacd.settings import Settings
-from hacd.worker.engine import Engine
+from hacd.worker.engines import Engines
 from hacd.worker.sockets import BATCH
 from hacd.worker.transfer import Transfer
 from tests.conftest import StartOrigin
@@ -42,7 +42,7 @@ def carry_out(url: str, count: int, login: tuple[str, str] | None, on_batch: Cal
         if len(ended) == count:
             loop.stop()
 
-    engine = Engine(loop, Settings(), report, Ledger(1), lambda: on_batch(len(ended)))
+    engine = Engines(loop, Settings(), report, Ledger(1), lambda: on_batch(len(ended)))
     flusher.start(engine.tick, engine.wait_begins)
     timer = Timer(loop)
     timer.start(lambda _timer: loop.stop(), PATIENCE, 0)

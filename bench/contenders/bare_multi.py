@@ -16,7 +16,7 @@ from bench import BenchError
 from bench.contenders.bare_easy import Easy
 from bench.measure import Job, Run, Tally
 from hacd.loop import Loop, Prepare, Timer
-from hacd.worker.sockets import Sockets
+from hacd.worker.sockets import Sockets, Watches
 
 #: connections kept open, used or not: as the daemon's workers have it
 CONNECTIONS = 1024
@@ -30,7 +30,8 @@ class _Multi:
         self._loop = Loop()
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, max(CONNECTIONS, job.in_flight))
-        self._sockets = Sockets(self._loop, self._multi)
+        self._watches = Watches(self._loop)
+        self._sockets = Sockets(self._watches, self._multi)
         self._timer = Timer(self._loop)
         self._prepare = Prepare(self._loop)
         self._easies = {easy.curl: easy for easy in (Easy(job.size) for _ in range(job.in_flight))}
@@ -72,7 +73,7 @@ class _Multi:
             raise BenchError("bare CurlMulti: socket_action failed")
         if wait > 0:
             self._timer.start(_nothing, wait / 1000, 0)
-        self._sockets.wait_begins()  # without that, no watch would be left running between two queries
+        self._watches.wait_begins()  # without that, no watch would be left running between two queries
 
     def _drain(self) -> None:
         left = 1

@@ -1,4 +1,4 @@
-"""The engine: a CurlMulti on the loop.
+"""An engine: a CurlMulti on the loop. A worker has one, or several where much is in flight: see `engines`.
 
 Law: curl's callbacks record; the tick acts. A tick runs once each time before the loop waits:
 it lets curl do what is due, takes out what is done, and sets the timer to what comes next.
@@ -10,13 +10,14 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pycurl
 
 from hacd import log
 from hacd.ledger import Ledger
-from hacd.loop import Loop, Timer
+from hacd.loop import Timer
 from hacd.outcome import ABORTED, Outcome
 from hacd.settings import Settings
 from hacd.worker.bodies import Memory
@@ -24,7 +25,7 @@ from hacd.worker.guard import Denied
 from hacd.worker.logins import has_user_info
 from hacd.worker.room import Room
 from hacd.worker.setup import SetUp, Shape
-from hacd.worker.sockets import Sockets
+from hacd.worker.sockets import Sockets, Watches
 from hacd.worker.transfer import Transfer, denied, refused, text
 from hacd.worker.turns import Turns
 
@@ -41,23 +42,34 @@ AT = ord("@")
 Report = Callable[[int, int, Outcome], None]
 
 
+@dataclass
+class Share:
+    """What all engines of a worker have together. `on_batch`: outcomes may leave, although the turn is not over."""
+
+    report: Report
+    memory: Memory
+    ledger: Ledger
+    on_batch: Callable[[], None]
+    prefix: str = ""  # of ids, as the front says
+
+    def public_id(self, id_: int) -> str:
+        """An id as callers and the log have it; "" for a handle that carries no query out."""
+        return self.prefix + hex(id_)[2:] if id_ else ""
+
+
 class Engine:
     """Carries jobs out. `report` is called once for each that was started and not cancelled."""
 
-    def __init__(
-        self, loop: Loop, settings: Settings, report: Report, ledger: Ledger, on_batch: Callable[[], None]
-    ) -> None:
-        """`on_batch` is called between two outcomes of many that one turn of the loop brings: they may leave."""
+    def __init__(self, watches: Watches, settings: Settings, least: int, share: Share) -> None:
+        """`least`: connections that it keeps in any case."""
         self._set_up = SetUp(settings)
-        self.memory = Memory(settings)
         self._egress = settings.egress
         self._mixed = False  # the multi has connections that were made by other rules
-        self._report = report
-        self._on_batch = on_batch
-        self._ledger = ledger
-        self.prefix = ""  # of ids, as the front says
-        self._loop = loop
-        self._timer = Timer(loop)
+        self._report = share.report
+        self._share = share
+        self._watches = watches
+        self._least = least
+        self._timer = Timer(watches.loop)
         self._active: dict[int, Transfer] = {}
         self._by_curl: dict[pycurl.Curl, Transfer] = {}
         self._idle: OrderedDict[Shape, list[Transfer]] = OrderedDict()  # no list is empty; last used, last
@@ -76,21 +88,17 @@ class Engine:
             self.close()
             self._make_multi()  # and so no connection is left that was made by other rules
         self._set_up = SetUp(settings, self._mixed)
-        self.memory.configure(settings)
         while self._idle_count:
             self._discard(self._idle_handle(next(iter(self._idle))))
 
-    def public_id(self, id_: int) -> str:
-        """An id as callers and the log have it; "" for a handle that carries no query out."""
-        return self.prefix + hex(id_)[2:] if id_ else ""
-
     def _make_multi(self) -> None:
         self._mixed = False
+        self._watches.settle()  # libcurl opens a descriptor of its own for it
         self._multi = pycurl.CurlMulti()
-        self._sockets = Sockets(self._loop, self._multi)
+        self._sockets = Sockets(self._watches, self._multi)
         self._sockets.on_batch = self._batch
         self._sockets.is_paused = self._turns.has
-        self._room = Room(self._multi)
+        self._room = Room(self._multi, self._least)
 
     @property
     def in_flight(self) -> int:
@@ -125,8 +133,9 @@ class Engine:
         """
         if shape in self._idle and not logs_in:
             return self._idle_handle(shape)
+        share = self._share
         transfer = Transfer(
-            shape, self._set_up, self._sockets.open, self.public_id, self.memory, self._ledger, self._turns
+            shape, self._set_up, self._sockets.open, share.public_id, share.memory, share.ledger, self._turns
         )
         transfer.logs_in = logs_in
         self._by_curl[transfer.curl] = transfer
@@ -158,12 +167,14 @@ class Engine:
         self._turns.forget(transfer.curl)
         transfer.close()
 
-    def cancel(self, id_: int) -> None:
-        """Call a transfer off, if it still runs; nothing is reported."""
+    def cancel(self, id_: int) -> bool:
+        """Call a transfer off, if it runs here; nothing is reported."""
         transfer = self._active.pop(id_, None)
-        if transfer is not None:
-            self._multi.remove_handle(transfer.curl)
-            self._keep(transfer)
+        if transfer is None:
+            return False
+        self._multi.remove_handle(transfer.curl)
+        self._keep(transfer)
+        return True
 
     def cancel_all(self) -> None:
         """Nobody waits any more."""
@@ -227,7 +238,7 @@ class Engine:
         """In the middle of a turn: what has ended so far is reported, and leaves."""
         if not self.held and not self._sockets.failed:
             self._drain()
-            self._on_batch()
+            self._share.on_batch()
 
     def _act_on_time(self) -> None:
         """Let curl do what is due: begin what was added, end what takes too long."""
@@ -286,13 +297,10 @@ class Engine:
         self.close()
         self._make_multi()
 
-    def wait_begins(self) -> None:
-        """To be called last of all before the loop waits: what is done after it may close descriptors unseen."""
-        self._sockets.wait_begins()
-
-    def settle(self) -> None:
-        """To be called before this process opens and watches a descriptor that is not curl's."""
-        self._sockets.settle()
+    def retire(self) -> None:
+        """It has carried out all that it had, and gets nothing more."""
+        self.close()
+        self._timer.close()
 
     def close(self) -> None:
         """End without a report. Handles first, then the multi: the other order has crashed libcurl."""

@@ -25,7 +25,7 @@ from hacd.settings.live import restore
 from hacd.settings.table import BODY_MAX, FRAME_MAX
 from hacd.trim import Trim
 from hacd.words import BYE, CONFIGURE, DRAIN, END, FALLBACK, FREED, HELLO, LOGGED, PING, PONG, REOPEN
-from hacd.worker.engine import Engine
+from hacd.worker.engines import Engines
 from hacd.worker.logins import HTTP_VERSIONS, METHODS
 
 #: seconds between two attempts to reach a front
@@ -48,14 +48,14 @@ LOG_BACKLOG = 1024 * 1024
 
 
 class WorkerProcess:
-    """Wires an `Engine` to the front."""
+    """Wires the engines to the front."""
 
     def __init__(self, settings: Settings, line: socket.socket, path: str, number: int, ledger: Ledger) -> None:
         self._path = path
         self._number = number
         self._loop = Loop()
         self._flusher = Flusher(self._loop)
-        self._engine = Engine(self._loop, settings, self._report, ledger, self._flusher.flush)
+        self._engines = Engines(self._loop, settings, self._report, ledger, self._flusher.flush)
         on_word = {DRAIN: lambda _: self._drain(), END: lambda _: self._loop.stop(), REOPEN: lambda _: log.reopen()}
         self._child = process.Child(self._loop, line, on_word)
         self._redial = Timer(self._loop)
@@ -67,36 +67,36 @@ class WorkerProcess:
         self._leaving = False
         self._dismissed = False
         self._fallbacks = 0  # that the front knows of
-        self._flusher.start(self._turn, self._engine.wait_begins)
+        self._flusher.start(self._turn, self._engines.wait_begins)
 
     def run(self) -> None:
         """Serve until stopped."""
         self._dial(None)
         self._loop.run()
-        self._engine.close()
+        self._engines.close()
 
     def _turn(self) -> None:
         """Once each time before the loop waits."""
-        engine, channel = self._engine, self._channel
-        if (channel is not None and channel.full) is not engine.held:
-            self._hold() if not engine.held else self._go_on()
-        if not engine.held:
-            engine.tick()
-        if self._engine.memory.fallbacks != self._fallbacks:
+        engines, channel = self._engines, self._channel
+        if (channel is not None and channel.full) is not engines.held:
+            self._hold() if not engines.held else self._go_on()
+        if not engines.held:
+            engines.tick()
+        if self._engines.memory.fallbacks != self._fallbacks:
             self._tell_fallbacks()
         if self._relay.waiting:
             self._relay.flush()
-        if self._dismissed and not self._engine.in_flight and self._sent():
+        if self._dismissed and not self._engines.in_flight and self._sent():
             self._loop.stop()
 
     def _hold(self) -> None:
         """The front does not read as fast as origins send."""
-        self._engine.hold()
+        self._engines.hold()
         self._held.start(_look, HELD, HELD)
 
     def _go_on(self) -> None:
         self._held.stop()
-        self._engine.go_on()
+        self._engines.go_on()
 
     def _say(self, word: str, value: Any = None) -> None:
         """Tell the front a word of this worker's own."""
@@ -104,7 +104,7 @@ class WorkerProcess:
             self._channel.send(pack((0, word, value)))
 
     def _tell_fallbacks(self) -> None:
-        fallbacks = self._engine.memory.fallbacks
+        fallbacks = self._engines.memory.fallbacks
         self._say(FALLBACK, fallbacks - self._fallbacks)
         self._fallbacks = fallbacks
 
@@ -126,7 +126,7 @@ class WorkerProcess:
             self._say(BYE)
 
     def _dial(self, _timer: Any) -> None:
-        self._engine.settle()
+        self._engines.settle()
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.connect(self._path)
@@ -146,12 +146,12 @@ class WorkerProcess:
 
     def _messages(self, messages: list[Any]) -> None:
         now = time.monotonic_ns()
-        engine = self._engine
+        engines = self._engines
         for message in messages:
             if len(message) > 3:
-                engine.start(message, now)
+                engines.start(message, now)
             elif message[0]:
-                engine.cancel(message[0])
+                engines.cancel(message[0])
             else:
                 self._word(message)
 
@@ -161,14 +161,13 @@ class WorkerProcess:
             self._dismissed = True
         elif message[1] == PING.encode():
             self._say(PONG)
-            self._engine.look()
+            self._engines.look()
             self._trim.look()
         elif message[1] == FREED.encode():
-            self._engine.memory.give_back(message[2])
+            self._engines.memory.give_back(message[2])
         elif message[1] == CONFIGURE.encode():
             settings = restore(message[2][b"settings"])
-            self._engine.prefix = message[2][b"prefix"].decode()
-            self._engine.configure(settings)
+            self._engines.configure(settings, message[2][b"prefix"].decode())
             log.reconfigure(settings.hacd)
 
     def _report(self, id_: int, code: int, outcome: Outcome) -> None:
@@ -182,7 +181,7 @@ class WorkerProcess:
             channel.send(pack((id_, code, outcome)))
         else:
             channel.send_large(pack((id_, code, b""))[: -len(_NO_BYTES)] + bin_head(len(outcome)), outcome)
-            if channel.full and not self._engine.held:
+            if channel.full and not self._engines.held:
                 self._hold()
 
     def _pass_on(self, event: dict[str, Any]) -> bool:
@@ -200,11 +199,11 @@ class WorkerProcess:
         self._lost(str(error))
 
     def _lost(self, why: str) -> None:
-        say = log.warning if self._engine.in_flight else log.debug
-        say("front lost (%s): %d transfers called off", why, self._engine.in_flight)
+        say = log.warning if self._engines.in_flight else log.debug
+        say("front lost (%s): %d transfers called off", why, self._engines.in_flight)
         self._channel = None
-        self._engine.cancel_all()
-        self._engine.memory.reset()
+        self._engines.cancel_all()
+        self._engines.memory.reset()
         if self._leaving:
             self._loop.stop()
             return

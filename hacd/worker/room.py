@@ -17,14 +17,20 @@ CONNECTIONS = 1024
 SHARE = 2
 
 
-class Room:
-    """Of one CurlMulti. `handles`: how many may lie idle."""
+def descriptors() -> int:
+    """How many connections may take at the most."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 24 if limit == resource.RLIM_INFINITY else limit // SHARE
 
-    def __init__(self, multi: pycurl.CurlMulti) -> None:
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most = max(CONNECTIONS, limit // SHARE if limit != resource.RLIM_INFINITY else 1 << 24)
+
+class Room:
+    """Of one CurlMulti, which keeps `least` connections in any case. `handles`: how many may lie idle."""
+
+    def __init__(self, multi: pycurl.CurlMulti, least: int = CONNECTIONS) -> None:
+        self._most = max(least, descriptors())
+        self._least = least
         self._multi = multi
-        self._set(CONNECTIONS)
+        self._set(least)
 
     def _set(self, connections: int) -> None:
         self._connections = connections
@@ -42,5 +48,5 @@ class Room:
 
     def look(self, in_flight: int) -> None:
         """To be called now and then: a peak is over, and what it left behind goes bit by bit."""
-        if self._connections > CONNECTIONS and in_flight < self._connections // 8:
-            self._set(max(CONNECTIONS, self._connections // 2))
+        if self._connections > self._least and in_flight < self._connections // 8:
+            self._set(max(self._least, self._connections // 2))

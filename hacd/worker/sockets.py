@@ -124,16 +124,41 @@ def _refuse_unasked(fd: int) -> None:
         sock.detach()  # it is curl's to close
 
 
-class Sockets:
-    """The watches of one CurlMulti. `failed`: `socket_action` raised, the multi's state is unknown."""
+class Watches:
+    """The watches of all CurlMultis of a process, by descriptor: a number goes from one multi to the other."""
 
-    def __init__(self, loop: Loop, multi: pycurl.CurlMulti) -> None:
-        self._loop = loop
-        self._watches: dict[int, _Watch] = {}
-        self._opened = 0
-        self._next_complaint = 0.0
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.by_fd: dict[int, _Watch] = {}
+        self.opened = 0  # sockets, by any of them
         self.turn = 0
-        self._unknown: list[_Watch] = []  # unwanted since, but started in this turn: the kernel has them not yet
+        self.unknown: list[_Watch] = []  # unwanted since, but started in this turn: the kernel has them not yet
+
+    def wait_begins(self) -> None:
+        """The loop waits next, and hands the watches that were started so far to the kernel.
+
+        To be called at the end of each turn; without it no watch is ever left running.
+        """
+        self.turn += 1
+        if self.unknown:
+            unknown, self.unknown = self.unknown, []
+            for watch in unknown:
+                if not watch.wanted and not _may_be_watched(watch.fd):
+                    watch.stop()
+
+    def settle(self) -> None:
+        """Leave no watch running that curl does not want."""
+        for watch in self.by_fd.values():
+            if not watch.wanted:
+                watch.stop()
+
+
+class Sockets:
+    """What one CurlMulti does with its sockets. `failed`: `socket_action` raised, the multi's state is unknown."""
+
+    def __init__(self, watches: Watches, multi: pycurl.CurlMulti) -> None:
+        self._table = watches
+        self._next_complaint = 0.0
         self._lazy = pycurl.version_info()[2] >= TRUSTED_SINCE
         self._multi = multi
         self.act: Callable[[int, int], tuple[int, int]] = multi.socket_action
@@ -144,30 +169,12 @@ class Sockets:
         self.is_paused: Callable[[int], bool] = _none  # a transfer has that descriptor, and is not to be read for now
         multi.setopt(pycurl.M_SOCKETFUNCTION, self._want)
 
-    def wait_begins(self) -> None:
-        """The loop waits next, and hands the watches that were started so far to the kernel.
-
-        To be called at the end of each turn; without it no watch is ever left running.
-        """
-        self.turn += 1
-        if self._unknown:
-            unknown, self._unknown = self._unknown, []
-            for watch in unknown:
-                if not watch.wanted and not _may_be_watched(watch.fd):
-                    watch.stop()
-
-    def settle(self) -> None:
-        """Leave no watch running that curl does not want."""
-        for watch in self._watches.values():
-            if not watch.wanted:
-                watch.stop()
-
     def hold(self) -> None:
         """Let curl act on no socket until `go_on`. One that is ready is not watched until then."""
         self.act = self._put_off
 
     def _put_off(self, fd: int, _events: int) -> tuple[int, int]:
-        watch = self._watches[fd]
+        watch = self._table.by_fd[fd]
         watch.stop()
         self._held.append(watch)
         return 0, 0
@@ -182,7 +189,7 @@ class Sockets:
 
     def open(self, _purpose: int, address: Any) -> socket.socket | int:
         """OPENSOCKETFUNCTION: a socket for curl, which takes its own copy of the descriptor."""
-        self._opened += 1
+        self._table.opened += 1
         try:
             sock = socket.socket(address.family, address.socktype, address.protocol)
             os.close(os.dup(sock.fileno()))  # where there is no room for curl's copy, nobody else would say so
@@ -200,15 +207,16 @@ class Sockets:
 
     def _want(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
         """M_SOCKETFUNCTION. Law: nothing may be raised out of it, or curl aborts every transfer."""
-        watch = self._watches.get(fd)
+        table = self._table
+        watch = table.by_fd.get(fd)
         if what == pycurl.POLL_REMOVE:
-            if watch is not None:
+            if watch is not None and watch.sockets is self:
                 watch.wanted = 0
-                if watch.turn == self.turn:
-                    self._unknown.append(watch)
+                if watch.turn == table.turn:
+                    table.unknown.append(watch)
             return
         # The common case first: the same again, on a connection that was kept.
-        if watch is not None and watch.active == what and watch.opened == self._opened and self._lazy:
+        if watch is not None and watch.active == what and watch.opened == table.opened and self._lazy:
             watch.wanted = what
             return
         try:
@@ -218,19 +226,22 @@ class Sockets:
             self.failed = True
 
     def _watch(self, watch: _Watch | None, events: int, fd: int) -> None:
+        table = self._table
         if watch is None:
-            watch = self._watches[fd] = _Watch(self, fd, Poll(self._loop, fd))
-        if not watch.wanted and watch.active:
+            watch = table.by_fd[fd] = _Watch(self, fd, Poll(table.loop, fd))
+        if watch.active and (not watch.wanted or watch.sockets is not self):
             watch.stop()  # it may be the watch of a socket that is closed
+        watch.sockets = self
         watch.wanted = events
         if not events:
             watch.stop()
             return
-        watch.active, watch.opened, watch.turn = events, self._opened, self.turn
+        watch.active, watch.opened, watch.turn = events, table.opened, table.turn
         watch.poll.start(events, watch.ready)
 
     def close(self) -> None:
         """Watch nothing any more."""
-        for watch in self._watches.values():
-            watch.poll.close()
-        self._watches.clear()
+        for fd, watch in list(self._table.by_fd.items()):
+            if watch.sockets is self:
+                watch.poll.close()
+                del self._table.by_fd[fd]
