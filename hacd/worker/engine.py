@@ -25,7 +25,7 @@ from hacd.worker.guard import Denied
 from hacd.worker.logins import has_user_info
 from hacd.worker.room import Room
 from hacd.worker.setup import SetUp, Shape
-from hacd.worker.sockets import Sockets, Watches
+from hacd.worker.sockets import BATCH, Sockets, Watches
 from hacd.worker.transfer import Transfer, denied, refused, text
 from hacd.worker.turns import Turns
 
@@ -252,8 +252,12 @@ class Engine:
         left = 1
         while left:
             left, done, failed = self._multi.info_read()
-            for curl in done:
+            for count, curl in enumerate(done, 1):
                 self._ended(curl, 0, None)
+                if not count % BATCH:  # one read of HTTP/2 may end hundreds
+                    self._share.on_batch()
+                    if not self._active:
+                        return  # the front has gone, and all was called off
             for curl, code, err in failed:
                 if not self._tries_anew(curl, code):
                     self._ended(curl, code, err)
