@@ -115,6 +115,21 @@ def _utf8(url: str) -> bytes:
     return url.encode("utf-8", "surrogateescape")
 
 
+#: What stands between the id and the packed xdata, by route. There are few; who makes them up shall not make this grow.
+_ROUTES: dict[str, bytes] = {}
+ROUTES_MAX = 1024
+
+_ID = pack("id")
+
+
 def appendix(public_id: str, route: str, xdata: bytes) -> bytes:
     """The members that the front appends, without a header of their own; `xdata` is packed."""
-    return pack(("id", public_id, "route", route, "xdata", None))[1:-1] + xdata
+    id_ = public_id.encode()
+    return b"".join((_ID, str_head(len(id_)), id_, _ROUTES.get(route) or _between(route), xdata))
+
+
+def _between(route: str) -> bytes:
+    if len(_ROUTES) >= ROUTES_MAX:
+        _ROUTES.clear()
+    made = _ROUTES[route] = pack("route") + pack(route) + pack("xdata")
+    return made

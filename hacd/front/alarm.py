@@ -22,8 +22,7 @@ class Alarm(Generic[D]):
 
     def add(self, item: D, due: int, now: int) -> None:
         """`item` ends at `due` at the latest; `remove` takes it back."""
-        self._deadlines.add(item, due)
-        if self._armed is None or due < self._armed:
+        if self._deadlines.add(item, due) and (self._armed is None or due < self._armed):
             self._arm(now)
 
     def _arm(self, now: int) -> None:

@@ -123,7 +123,7 @@ class Front:
 
     def public_id(self, id_: int) -> str:
         """An id as callers see it (`$http_req_id`)."""
-        return self.prefix + hex(id_)[2:]
+        return f"{self.prefix}{id_:x}"
 
     def find(self, public_id: str) -> Transaction | None:
         """The transaction of such an id, if it is in flight."""

@@ -18,6 +18,9 @@ from hacd.ledger import SLOT_BITS, SLOT_MASK
 #: the slot number of ids whose records are not in the slots
 CHAINED = SLOT_MASK
 
+#: that of a record which has had no deadline yet
+_NO_BUCKET: set[Any] = set()
+
 
 class Transaction:
     """One suspended transaction. Between two transactions a slot's record keeps only its `id`."""
@@ -54,7 +57,8 @@ class Transaction:
         self.held = 0  # bytes of the account
         self.url = self.route = ""
         self.msgid: int | None = None  # of the caller's request; None: it is not suspended
-        self.started = self.timeout = self.bucket = 0  # ns of the monotonic clock; ms; of `Deadlines`
+        self.started = self.timeout = 0  # ns of the monotonic clock; ms
+        self.bucket: set[Any] = _NO_BUCKET  # of `Deadlines`
 
 
 class Transactions:

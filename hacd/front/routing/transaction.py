@@ -70,7 +70,7 @@ class RoutedTransaction:
         self.sent_id: str | None = None  # of the last query that was not
         self.route = ""  # the last that it entered
         self.ended = False
-        self.bucket = 0  # of its deadline
+        self.bucket: set[Any] = set()  # of its deadline
         self.held = 0  # bytes of the account: its variables, and the reply that it sees
         self._router = router
         self._caller = caller
