@@ -26,8 +26,9 @@ HTTP_ONLY = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 #: s that an unused connection is kept
 MAXAGE_CONN = 118
 
-#: bytes that libcurl reads at once; a multi's transfers share one buffer
-READ = 128 * 1024
+#: Bytes that libcurl reads at once; a multi's transfers share one buffer. More would save a long body some system calls,
+#: and cost the neighbours of a flood of short lines: a transfer is paused only when what was read is through.
+READ = 32 * 1024
 
 #: redirects that are followed for one query
 MAXREDIRS = 10
