@@ -26,7 +26,7 @@ HTTP_ONLY = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 #: s that an unused connection is kept
 MAXAGE_CONN = 118
 
-#: Bytes that libcurl reads at once; a multi's transfers share one buffer. More would save a long body some system calls,
+#: Bytes that libcurl reads at once; a multi's transfers share one buffer. More would save a long body system calls,
 #: and cost the neighbours of a flood of short lines: a transfer is paused only when what was read is through.
 READ = 32 * 1024
 
