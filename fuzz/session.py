@@ -13,12 +13,12 @@ from contextlib import suppress
 from typing import Any
 
 from hacd import log, rpc
-from hacd.channel import Channel
 from hacd.errors import BadRequest, FrameTooLarge, ProtocolError
 from hacd.flusher import Flusher
 from hacd.front.control import Control
 from hacd.front.front import Front
 from hacd.front.owner import Peer
+from hacd.front.rota import InTurn
 from hacd.front.sessions import Session
 from hacd.front.workers import WorkerLink
 from hacd.ledger import Ledger
@@ -70,7 +70,8 @@ class Bench:
         self.worker = Worker(self._join())
         self.caller, ours = socket.socketpair()
         self.caller.setblocking(False)
-        channel = Channel(self._loop, self._flusher, ours, rpc.Decoder(MAX_FRAME), MAX_UNSENT)
+        channel = InTurn(self._loop, self._flusher, ours, rpc.Decoder(MAX_FRAME), MAX_UNSENT)
+        channel.rota = self.front.rota
         self.session = Session(self.front, channel, Peer(1, os.geteuid() if admin else 65_534, 65_534))
         self.front.welcome(self.session)
         self.heard: list[Any] = []
@@ -90,7 +91,7 @@ class Bench:
         while quiet < QUIET:
             self._stop.start(lambda _timer: self._loop.stop(), 0, 0)
             self._loop.run()
-            moves = self.worker.hear() or self._hear() or self.session.channel.pending or self.front._behind
+            moves = self.worker.hear() or self._hear() or self.session.channel.pending or bool(self.front.rota.waiting)
             quiet = 0 if moves else quiet + 1
 
     def _hear(self) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from hacd.errors import BadRequest, shown
-from hacd.pseudovars import NAME, NAME_MAX, NAMES, PLACES_MAX, RESERVED, Index, Scope, Template, parse, pick
+from hacd.pseudovars import NAME, NAME_MAX, NAMES, PLACES_MAX, RESERVED, Index, Scope, Template, parse, pick, text_of
 
 #: `vars` of one query, and characters or bytes of one's value
 VARS_MAX = 64
@@ -73,6 +73,7 @@ class QueryScope:
         self._variables = variables
         self._options = dict(options)
         self._keys = keys
+        self._known: dict[tuple[str, Index], Any] = {}  # made of lists and maps, which takes long
 
     def pv(self, name: str, key: str | None, index: Index) -> Any:
         """The value, or None. Raises BadRequest for an `$http_req` key that there is not."""
@@ -82,8 +83,30 @@ class QueryScope:
             raise BadRequest(f"$http_req: {shown(key)} is no key of it; there are: {', '.join(sorted(self._keys))}")
         if key == "password":
             return None  # who logs URLs and headers is not to find it there
-        value = self._options.get(key)
-        return pick(value if isinstance(value, list) else [value], index)
+        if (key, index) not in self._known:
+            value = self._options.get(key)
+            picked = pick(value if isinstance(value, list) else [value], index)
+            if isinstance(picked, list | dict):
+                if _is_longer(picked, EXPANDED_MAX):
+                    raise BadRequest(
+                        f"$http_req({key}): it is too long: at most {EXPANDED_MAX} characters would be right"
+                    )
+                picked = text_of(picked)
+            self._known[key, index] = picked
+        return self._known[key, index]
+
+
+def _is_longer(value: Any, most: int) -> bool:
+    """Whether it is sure to have more characters than that as JSON, which takes 0.4 s for a million items."""
+    size, todo = 0, [value]
+    while todo and size <= most:
+        item = todo.pop()
+        size += len(item) if isinstance(item, str | bytes | list | dict) else 1
+        if isinstance(item, list):
+            todo += item
+        elif isinstance(item, dict):
+            todo += (*item, *item.values())
+    return size > most
 
 
 class Expander:

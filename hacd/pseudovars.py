@@ -158,13 +158,18 @@ class Variable:
     transformations: tuple[Callable[[str | bytes], str], ...]
     source: str
 
-    def value(self, scope: Scope) -> Any:
-        """Its value in `scope`, typed; None for null."""
+    def value(self, scope: Scope, most: int = EXPANDED_MAX) -> Any:
+        """Its value in `scope`, typed; None for null.
+
+        What is longer than `most` is not transformed: that takes a second for each MB, and makes nothing shorter.
+        Raises BadRequest.
+        """
         value = None if self.name == "null" else scope.pv(self.name, self.key, self.index)
         for transform in self.transformations:
             given = value if isinstance(value, bytes) else text_of(value)
             if given is None:
                 return None
+            _refuse_past(most, len(given), "bytes" if isinstance(given, bytes) else "characters")
             value = transform(given)
         return value
 
@@ -194,13 +199,13 @@ class Template:
 
         `most`: characters that the variables may put in. Raises BadRequest past it, before it takes memory.
         """
-        values = self._texts(scope, null)
+        values = self._texts(scope, null, most)
         self._measure(values, most, "characters")
         return "".join([part if isinstance(part, str) else values[part] for part in self.parts])
 
     def expand_bytes(self, scope: Scope, most: int = EXPANDED_MAX) -> bytes:
         """The same for a body: values that are bytes go in as they are, text as UTF-8."""
-        values = [_data_of(variable.value(scope)) for variable in self.variables]
+        values = [_data_of(variable.value(scope, most)) for variable in self.variables]
         self._measure(values, most, "bytes")
         return b"".join([encoded(part) if isinstance(part, str) else values[part] for part in self.parts])
 
@@ -214,14 +219,18 @@ class Template:
                 return None if isinstance(part, str) else self.variables[part].source
         return None
 
-    def _texts(self, scope: Scope, null: str) -> list[str]:
-        texts = [text_of(variable.value(scope)) for variable in self.variables]
+    def _texts(self, scope: Scope, null: str, most: int = EXPANDED_MAX) -> list[str]:
+        texts = [text_of(variable.value(scope, most)) for variable in self.variables]
         return [null if text is None else text for text in texts]
 
     def _measure(self, values: Sequence[str | bytes], most: int, unit: str) -> None:
         size = sum(count * len(value) for count, value in zip(self._counts, values, strict=True))
-        if size > most:
-            raise BadRequest(f"its variables make {size} {unit}: at most {most} would be right")
+        _refuse_past(most, size, unit)
+
+
+def _refuse_past(most: int, size: int, unit: str) -> None:
+    if size > most:
+        raise BadRequest(f"its variables make {size} {unit}: at most {most} would be right")
 
 
 # -- parsing

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hacd.query import _URL
 from hacd.settings import Settings, lists
 from hacd.settings.table import Egress as Section
-from hacd.worker.egress import REMEMBERED, Egress, Rules
+from hacd.worker.egress import BEGIN_MAX, REMEMBERED, Egress, Rules
 from hacd.worker.guard import Denied, _read, host_of
 
 GENERAL: dict[str, tuple[str, ...]] = {"allow": (), "deny": (), "hosts": (), "ports": ()}
@@ -258,3 +258,10 @@ def test_hosts_that_are_remembered_are_bounded() -> None:
     for number in range(REMEMBERED + 10):
         judged.remember(b"http://%d" % number, "")
     assert len(judged.known_hosts) <= REMEMBERED
+
+
+def test_what_is_longer_than_a_host_is_not_remembered() -> None:
+    """A URL without a slash may have 64 KiB, and 4096 of those would be 256 MiB."""
+    judged = rules(hosts=("x",))
+    judged.remember(b"http://x?" + b"y" * BEGIN_MAX, "")
+    assert not judged.known_hosts

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -289,6 +290,38 @@ def test_a_bomb_is_refused(where: str) -> None:
     message = refused(url, **options)
     assert message.startswith(where)
     assert f"60000000 {'bytes' if where == 'body' else 'characters'}: at most {expansion.EXPANDED_MAX} " in message
+
+
+ESCAPE = "{s.escape.param}"
+LONG = "\u00e9" * 4_000_000
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hdr": [f"X: $(http_req(body){ESCAPE})"], "body": LONG},
+        {"hdr": [f"X: $(http_req(body){ESCAPE})"], "body": LONG.encode()},
+        {"hdr": ["X: y"], "body": f"$(http_req(xdata){ESCAPE})", "xdata": [LONG]},
+        {"hdr": ["X: $(http_req(xdata)[0])", "X: $(http_req(xdata))"], "xdata": [{b"k": [["a"] * 500] * 10_000}]},
+        {"hdr": [f"X: $(v{4 * ESCAPE})"] * 256, "vars": {"v": LONG[: expansion.VALUE_MAX]}},
+    ],
+    ids=["text", "bytes", "in a body", "JSON", "a variable"],
+)
+def test_what_is_too_long_is_not_transformed(options: dict[str, Any]) -> None:
+    """It took up to a minute, in which the front served nobody."""
+    begin = time.monotonic()
+    with pytest.raises(BadRequest, match=r"262144 .*would be right"):
+        parse([URL, {"vars": {}, **options}])
+    assert time.monotonic() - begin < 1
+
+
+def test_json_is_made_once() -> None:
+    """Of what JSON has no form for, which is null and takes no place: there it was made for each header."""
+    xdata = {"a": [["a"] * 250] * 400, b"k": 1}
+    begin = time.monotonic()
+    query = parse([URL, {"vars": {}, "xdata": xdata, "hdr": ["X: $(http_req(xdata))$(http_req(xdata)[0])"] * 256}])
+    assert query[6] == ["X: "] * 256
+    assert time.monotonic() - begin < 1
 
 
 def test_the_bounds_are_of_the_whole_query() -> None:

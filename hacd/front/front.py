@@ -21,6 +21,7 @@ from hacd.front.doors import Doors, Shares
 from hacd.front.fleet import Fleet
 from hacd.front.owner import Owner, Sender
 from hacd.front.registry import Registry
+from hacd.front.rota import Rota
 from hacd.front.routing.router import Router
 from hacd.front.sessions import Session
 from hacd.front.statistics import Statistics
@@ -75,7 +76,7 @@ class Front:
         self._overdue: deque[int] = deque()
         self._abandoned: deque[tuple[int, str]] = deque()
         self._awake = Timer(loop)
-        self._behind: list[Session] = []
+        self.rota = Rota()
         self.complaints = Sparing()  # of what callers can cause as often as they like
         # Ids of an earlier front are not ids of this one.
         self.prefix = os.urandom(3).hex() + "-"
@@ -332,14 +333,11 @@ class Front:
             self.account.relieve()
         if self._overdue:
             self._end_overdue()
-        if self._behind:
-            behind, self._behind = self._behind, []
-            for session in behind:
-                session.catch_up()
+        self.rota.turn()
         if self._abandoned:
             self._end_abandoned()
         overdue = self.router.overdue and self.router.end_overdue()
-        if self._overdue or self._behind or self._abandoned or overdue:
+        if self._overdue or self.rota.waiting or self._abandoned or overdue:
             self._awake.start(_go_on, 0, 0)
 
     # -- what processes log
@@ -360,10 +358,6 @@ class Front:
         self.doors.enter(session)
         session.channel.start()
 
-    def later(self, session: Session) -> None:
-        """A caller has more to be done than one turn has room for."""
-        self._behind.append(session)
-
     def forget(self, session: Session) -> None:
         """A caller has gone."""
         self.sessions.discard(session)
@@ -381,7 +375,7 @@ class Front:
         """Nothing is in flight, and every caller has taken what was for him."""
         return (
             not self.transactions.live
-            and not self._behind
+            and not self.rota.waiting
             and not any(session.channel.pending for session in self.sessions if not self.tail.follows(session.channel))
         )
 

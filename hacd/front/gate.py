@@ -6,6 +6,7 @@ here waits within his timeout, and that time is told as `queue`; a wait within l
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Generic, Protocol, TypeVar
 
 
@@ -25,7 +26,8 @@ class Gate(Generic[T]):
     def __init__(self) -> None:
         self.limit = 0
         self._through: dict[str, int] = {}
-        self._queues: dict[str, dict[T, None]] = {}  # in the order of arrival; none is empty
+        # In the order of arrival; none is empty. In a dict the first would lie behind the places of all who have left.
+        self._queues: dict[str, OrderedDict[T, None]] = {}
 
     @property
     def waiting(self) -> int:
@@ -37,7 +39,7 @@ class Gate(Generic[T]):
         origin = transaction.origin
         count = self._through.get(origin, 0)
         if count >= self.limit:
-            self._queues.setdefault(origin, {})[transaction] = None
+            self._queues.setdefault(origin, OrderedDict())[transaction] = None
             return False
         self._through[origin] = count + 1
         transaction.counted = True

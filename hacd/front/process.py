@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Any
 
 from hacd import log, process, rpc, words
-from hacd.channel import Channel
 from hacd.errors import FORBIDDEN, Refused
 from hacd.flusher import Flusher
 from hacd.front.control import Control
@@ -18,6 +17,7 @@ from hacd.front.listener import Listener
 from hacd.front.owner import Peer
 from hacd.front.pulse import Duties, Pulse
 from hacd.front.reserve import Reserved
+from hacd.front.rota import InTurn
 from hacd.front.sessions import Session
 from hacd.front.workers import WorkerLink
 from hacd.ledger import Ledger
@@ -118,7 +118,8 @@ class FrontProcess:
             _refuse(sock, refusal)
             return
         decoder = rpc.Decoder(limits.max_frame)
-        channel = Channel(self._loop, self._flusher, sock, decoder, limits.max_client_buffer, account=front.account)
+        channel = InTurn(self._loop, self._flusher, sock, decoder, limits.max_client_buffer, account=front.account)
+        channel.rota = front.rota
         front.welcome(Reserved(front, channel, peer, why) if why else Session(front, channel, peer))
 
     def _worker(self, sock: socket.socket) -> None:

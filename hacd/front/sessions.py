@@ -6,7 +6,7 @@ is lost does the connection end, after one error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from hacd.errors import (
 from hacd.front import methods
 from hacd.front.access import is_admin
 from hacd.front.owner import Owner, Peer
+from hacd.front.rota import Postponed
 from hacd.front.routing.transaction import Caller, RoutedTransaction
 from hacd.outcome import ABORTED, Held, Outcome, appendix
 from hacd.query import parse
@@ -75,23 +76,27 @@ class Session:
     def _work(self, calls: Iterator[Any]) -> None:
         """Carry calls out, as far as BUDGET goes; the rest waits until the others had their turn."""
         budget = BUDGET
-        for message in calls:
-            if type(message) is list and len(message) == 4 and message[0] == rpc.REQUEST:
-                budget -= self._request(message[1], message[2], message[3])
-            else:
-                budget -= COST
-                self._not_a_request(message)
-            if self.channel.deaf:
-                return
-            if budget <= 0:
-                self._later(calls)
-                return
+        message = None
+        try:
+            for message in calls:
+                if type(message) is list and len(message) == 4 and message[0] == rpc.REQUEST:
+                    budget -= self._request(message[1], message[2], message[3])
+                else:
+                    budget -= COST
+                    self._not_a_request(message)
+                if self.channel.deaf:
+                    return
+                if budget <= 0:
+                    self._later(calls, self.front.rota.later)
+                    return
+        except Postponed:
+            self._later(chain((message,), calls), self.front.rota.long_later)
 
-    def _later(self, calls: Iterator[Any]) -> None:
+    def _later(self, calls: Iterator[Any], wait: Callable[[Callable[[], None]], None]) -> None:
         """No more is read of this caller until `catch_up` is through with `calls`."""
         self._rest = calls
         self.channel.pause()
-        self.front.later(self)
+        wait(self.catch_up)
 
     def catch_up(self) -> None:
         """It is this caller's turn again."""
@@ -177,6 +182,8 @@ class Session:
             raise Refused(UNKNOWN_METHOD, f"method {shown(method)} is unknown; there are: {known}")
         if type(params) is not list:
             raise BadRequest(f"{method}: params: a list would be right")
+        if method in methods.COSTS:
+            self.front.rota.take_long()
         self.respond(msgid, call(self, params))
         return methods.COSTS.get(method, COST)
 

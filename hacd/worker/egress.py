@@ -15,6 +15,9 @@ from hacd.settings import Settings, lists
 #: addresses whose judgement is remembered, for each set of rules
 REMEMBERED = 4096
 
+#: bytes of what is remembered of a URL: a host has 300 at the most, and user-info may stand before it
+BEGIN_MAX = 512
+
 _LOW32 = 0xFFFF_FFFF
 _LOOPBACK4, _LOOPBACK6 = int(IPv4Address("127.0.0.1")), int(IPv6Address("::1"))
 
@@ -109,7 +112,9 @@ class Rules:
         self.known_hosts: dict[bytes, str] = {}
 
     def remember(self, begin: bytes, why: str) -> None:
-        """URLs that begin so have been judged."""
+        """URLs that begin so have been judged. What is longer than a host is one without a slash behind it."""
+        if len(begin) > BEGIN_MAX:
+            return
         if len(self.known_hosts) >= REMEMBERED:
             self.known_hosts.clear()
         self.known_hosts[begin] = why
