@@ -332,6 +332,16 @@ def test_body_that_is_announced_as_long_is_there_from_the_first_look() -> None:
     body.release()
 
 
+def test_body_that_is_announced_as_longer_than_any_may_be() -> None:
+    """With `memory_manager` = sys the threshold is beyond `max_body`, and no announcement is."""
+    memory = Memory(Settings())
+    head = [b"HTTP/1.1 200 OK\r\n", b"Content-Length: 2000000\r\n", b"\r\n"]
+    incoming = Body(memory, max_body=1_000_000, threshold=1_000_001, head=head, pause=lambda: None)
+    incoming.add(bytes(2 * LOOK))
+    assert (memory.used, len(incoming.heap)) == (0, 2 * LOOK)
+    assert incoming.finish() is None
+
+
 def test_body_that_is_not_is_in_own_memory_until_it_is() -> None:
     memory = Memory(Settings())
     incoming = Body(memory, max_body=1_000_000, threshold=3 * LOOK, head=[], pause=lambda: None)

@@ -129,7 +129,7 @@ class Body:
         if size > self._max_body:
             self.over = True
             return False
-        if self._fd < 0 and max(size, announced(self._head)) < self._threshold:
+        if self._fd < 0 and max(size, min(announced(self._head), self._max_body)) < self._threshold:
             self._kept = min(self._threshold - 1, self._max_body)
         elif self._write():
             self._kept = min(STAGE - 1, self._max_body - size)
