@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 
+import pycurl
 import pytest
 
 from hacd.ledger import Ledger
@@ -13,6 +14,7 @@ from hacd.loop import Loop
 from hacd.outcome import Outcome
 from hacd.settings import Settings
 from hacd.worker.engines import IDLE, MOST, Engines
+from hacd.worker.sockets import Sockets, Watches
 from tests.conftest import StartDaemon
 from tests.support.origins import Nginx
 
@@ -81,6 +83,23 @@ def test_held_ones_stay_so(worker: Engines) -> None:
     assert [engine.held for engine in worker._all] == [True, True]
     worker.go_on()
     assert [engine.held for engine in worker._all] == [False, False]
+
+
+def test_a_watch_that_begins_and_ends_in_the_turn_that_ends_its_multi() -> None:
+    """The table is all engines': it outlives the multi, and looks at what the turn began."""
+    loop, multi = Loop(), pycurl.CurlMulti()
+    table = Watches(loop)
+    sockets = Sockets(table, multi)
+    left, right = socket.socketpair()
+    with right:
+        sockets._want(pycurl.POLL_IN, left.fileno(), None, None)
+        sockets._want(pycurl.POLL_REMOVE, left.fileno(), None, None)
+        left.close()
+        sockets.close()
+        assert [watch.active for watch in table.unknown] == [0]
+        table.wait_begins()
+    multi.close()
+    loop.close()
 
 
 def test_descriptors_go_from_one_to_the_other(start_daemon: StartDaemon, nginx: Nginx) -> None:

@@ -243,5 +243,6 @@ class Sockets:
         """Watch nothing any more."""
         for fd, watch in list(self._table.by_fd.items()):
             if watch.sockets is self:
+                watch.stop()  # `wait_begins` may still come upon it
                 watch.poll.close()
                 del self._table.by_fd[fd]
