@@ -251,6 +251,7 @@ def test_what_follows_the_host_changes_nothing(scheme: str, rest: str) -> None:
 def test_a_url_without_a_path_is_no_begin_of_another() -> None:
     assert host_of(b"http://good.com") == b"http://good.com"
     assert host_of(b"http://good.co/m") == b"http://good.co"
+    assert host_of(b"https:///good.co/m") == b"https:///good.co"  # libcurl takes three slashes, too
 
 
 def test_hosts_that_are_remembered_are_bounded() -> None:

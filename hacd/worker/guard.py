@@ -19,8 +19,8 @@ from hacd.worker.egress import Rules
 _FIRST = getattr(pycurl, "U_NON_SUPPORT_SCHEME", 0) | getattr(pycurl, "U_PATH_AS_IS", 0)
 _NEXT = _FIRST | getattr(pycurl, "U_URLENCODE", 0) | getattr(pycurl, "U_ALLOW_SPACE", 0)
 
-#: bytes of the longer of the schemes, with its slashes: that of the host comes behind
-SCHEME = len(b"https://")
+#: bytes of the longer of the schemes, with as many slashes as libcurl takes: that of the host comes behind
+SCHEME = len(b"https:///")
 
 #: where in its life a transfer is: its query, and how many header lines came so far
 Place = tuple[int, int]
