@@ -196,6 +196,31 @@ def test_a_reload_says_when_it_begins_and_when_it_is_over(
     daemon.tolerate.add(" ERROR ")
 
 
+def test_a_reload_that_a_front_which_hangs_never_answers(
+    tmp_path: Path, start_daemon: StartDaemon, manager: Manager, told: dict[str, str]
+) -> None:
+    """Its successor is not asked again, and the unit does not stay in its reload."""
+    path = write_routes(
+        tmp_path,
+        """
+        @route("ENDLESS")
+        def endless(tx):
+            tx.log("warning in the route")
+            while True:
+                pass
+        """,
+    )
+    daemon = start_daemon(routes=path, variables=told, front_timeout=1000)
+    daemon.tolerate.add(" ERROR ")
+    with Wire(daemon.socket) as wire:
+        wire.send([0, 1, "run", ["ENDLESS"]])
+        wait_for("the route", lambda: "in the route" in daemon.log)
+        seen = len(manager.messages)
+        daemon.process.send_signal(signal.SIGHUP)
+        manager.wait_for("READY", "1", seen)
+    assert "the reload is given up" in daemon.log
+
+
 def test_nobody_there_to_be_told(start_daemon: StartDaemon, tmp_path: Path, nginx: Nginx) -> None:
     daemon = start_daemon(variables={"NOTIFY_SOCKET": str(tmp_path / "none")})
     with daemon.client() as client:

@@ -181,7 +181,9 @@ class Supervisor:
         timeout = self._settings.hacd.front_timeout
         if self._watch.hangs(time.monotonic(), timeout / 1000):
             log.error("the front [%d] has not turned for %d ms (front_timeout)", self.front.pid, timeout)
-            self._reload_wanted = False  # it may be that which holds it
+            if self._reload_wanted:
+                log.error("the reload is given up: it may be what holds the front")
+                self._reloaded()
             self._last_words.ask(self.front)
 
     def _hang_up(self, child: Child) -> None:
