@@ -43,7 +43,7 @@ class Watch:
         self.due = now + LOOK
         self._unheard += 1
         most = timeout if self._turned else max(timeout, STARTS)
-        # The first look can come right after a beat, and the next beat is due a whole LOOK later: two more are let pass.
+        # The first look can come right after a beat, and the next beat a whole LOOK later: two more are let pass.
         if self._unheard <= most / LOOK + 1:
             return False
         self.end()
