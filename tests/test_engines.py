@@ -76,6 +76,21 @@ def test_no_more_engines_than_descriptors_are_for(worker: Engines) -> None:
     assert loads(worker) == [MOST + 5, MOST + 5]
 
 
+def test_no_more_transfers_than_descriptors_are_for(worker: Engines) -> None:
+    """Each of a hundred thousand would be found out by libcurl, one by one, and hold the worker until it is killed."""
+    worker._most, worker._bound = 2, 2 * MOST + 3
+    ended: list[tuple[int, int, Outcome]] = []
+    worker._share.report = lambda *outcome: ended.append(outcome)
+    start(worker, range(1, 2 * MOST + 6))
+    assert worker.in_flight == 2 * MOST + 3
+    assert [(id_, code) for id_, code, _ in ended] == [(2 * MOST + 4, 7), (2 * MOST + 5, 7)]
+    assert b"no descriptor left for another transfer: 259 are in flight" in ended[0][2]  # type: ignore[operator]
+    worker.cancel(1)
+    start(worker, range(9000, 9001))
+    assert worker.in_flight == 2 * MOST + 3
+    assert len(ended) == 2
+
+
 def test_held_ones_stay_so(worker: Engines) -> None:
     start(worker, range(1, MOST + 1))
     worker.hold()

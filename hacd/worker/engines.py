@@ -11,13 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pycurl
+
 from hacd.ledger import Ledger
 from hacd.loop import Loop
+from hacd.outcome import COULDNT_CONNECT
 from hacd.settings import Settings
 from hacd.worker.bodies import Memory
 from hacd.worker.engine import Engine, Report, Share
-from hacd.worker.room import CONNECTIONS, descriptors
+from hacd.worker.room import CONNECTIONS, descriptors, transfers
 from hacd.worker.sockets import Watches
+from hacd.worker.transfer import refused
 
 #: transfers of one engine, as long as there may be others
 MOST = 128
@@ -43,6 +47,7 @@ class Engines:
         self.settle = self._watches.settle
         self._settings = settings
         self._most = max(1, min(ENGINES, 1 + (descriptors() - CONNECTIONS) // KEPT))
+        self._bound = transfers()
         self._first = self._current = Engine(self._watches, settings, CONNECTIONS, self._share)
         self._all = [self._first]
         self._idle = 0  # looks since the last of them had something to do
@@ -64,15 +69,25 @@ class Engines:
     def start(self, job: list[Any], now: int) -> None:
         """Begin a transfer; `now` in ns. What libcurl refuses is reported as that job's outcome."""
         if self._current.in_flight >= MOST or self._current is not self._first:
-            self._current = self._with_room()
+            engine = self._with_room()
+            if engine is None:
+                self._refuse(job)
+                return
+            self._current = engine
         self._current.start(job, now)
 
-    def _with_room(self) -> Engine:
+    def _refuse(self, job: list[Any]) -> None:
+        """Each transfer may need a descriptor: libcurl would find that out with each, and hold the loop meanwhile."""
+        why = f"no descriptor left for another transfer: {self._bound} are in flight (limit of open files)"
+        self._share.report(job[0], *refused(pycurl.error(COULDNT_CONNECT, why), job[1]))
+
+    def _with_room(self) -> Engine | None:
+        """The first engine that has room, or a new one, or the least busy; None where no transfer can be begun."""
         for engine in self._all:
             if engine.in_flight < MOST:
                 return engine
         if len(self._all) >= self._most:
-            return min(self._all, key=_load)
+            return min(self._all, key=_load) if self.in_flight < self._bound else None
         engine = Engine(self._watches, self._settings, KEPT, self._share)
         if self.held:
             engine.hold()

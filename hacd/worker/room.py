@@ -13,6 +13,9 @@ import pycurl
 #: connections that are kept at the least, used or not
 CONNECTIONS = 1024
 
+#: descriptors of bodies, of names that are looked up, and of the process itself
+OTHERS = 1536
+
 #: of the descriptors that this process may have, the share that connections may take
 SHARE = 2
 
@@ -21,6 +24,12 @@ def descriptors() -> int:
     """How many connections may take at the most."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 1 << 24 if limit == resource.RLIM_INFINITY else limit // SHARE
+
+
+def transfers() -> int:
+    """How many there may be at once: each may need a descriptor, and some are kept for what else a worker has open."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 24 if limit == resource.RLIM_INFINITY else max(limit // 2, limit - OTHERS)
 
 
 class Room:
