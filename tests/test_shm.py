@@ -343,6 +343,21 @@ def test_shm_size_is_shared_by_bodies_on_their_way(start_daemon: StartDaemon, st
     settled(daemon)
 
 
+def test_a_body_announced_as_longer_than_any_may_be_with_sys(
+    start_daemon: StartDaemon, start_origin: StartOrigin
+) -> None:
+    """The front takes no descriptors then: one would end the worker's connection, and all its transfers."""
+
+    def lie(sock: socket.socket, _head: bytes) -> None:
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n" + bytes(100_000))
+        sock.shutdown(socket.SHUT_WR)
+
+    with start_daemon(memory_manager="sys").client() as client:
+        reply = client.query(start_origin(lie).url)
+        assert (reply.code, len(reply.rb)) == (18, 100_000)
+        assert client.stats()["retried"] == 0
+
+
 def test_max_body_in_shared_memory(start_daemon: StartDaemon, nginx: Nginx) -> None:
     daemon = start_daemon(max_body=MIB)
     with daemon.client() as client:
