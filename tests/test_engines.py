@@ -91,6 +91,16 @@ def test_no_more_transfers_than_descriptors_are_for(worker: Engines) -> None:
     assert len(ended) == 2
 
 
+def test_one_that_failed_while_it_had_nothing_is_made_anew(worker: Engines) -> None:
+    start(worker, range(1, MOST + 2))
+    for number in range(1, MOST + 2):
+        worker.cancel(number)
+    idle = worker._all[1]
+    idle._sockets.failed = True
+    worker.tick()
+    assert not idle._sockets.failed
+
+
 def test_held_ones_stay_so(worker: Engines) -> None:
     start(worker, range(1, MOST + 1))
     worker.hold()

@@ -105,6 +105,11 @@ class Engine:
         """Transfers that have not ended."""
         return len(self._active)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether a tick has something to do: transfers, or a multi that failed while it had none."""
+        return bool(self._active) or self._sockets.failed
+
     def start(self, job: list[Any], now: int) -> None:
         """Begin a transfer; `now` in ns. What libcurl refuses is reported as that job's outcome."""
         logs_in = job[7] is not None or (AT in job[1] and has_user_info(job[1]))

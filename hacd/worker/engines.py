@@ -130,7 +130,7 @@ class Engines:
     def tick(self) -> None:
         """Do what there is to do before the loop waits. Not to be called while it is held."""
         for engine in self._all:
-            if not self.held and (engine.in_flight or engine is self._first):
+            if not self.held and (engine.has_work or engine is self._first):
                 engine.tick()
 
     def close(self) -> None:
