@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 
+import pycurl
 import pytest
 
 from hacd.flusher import Flusher
@@ -76,3 +77,43 @@ def test_handle_goes_without_the_collector(start_origin: StartOrigin) -> None:
     finally:
         gc.enable()
     assert left == []
+
+
+def test_multi_that_failed_is_made_anew(start_origin: StartOrigin) -> None:
+    """Each transfer of it ends with an error, and the next is carried out: by the same loop, which knew its sockets."""
+    url = start_origin(answer).url.encode()
+    loop = Loop()
+    flusher = Flusher(loop)
+    codes: list[int] = []
+
+    def report(_id: int, code: int, _outcome: Outcome) -> None:
+        codes.append(code)
+        if len(codes) == MANY:
+            again.start(lambda _timer: start(MANY + 1), 0, 0)
+        elif len(codes) > MANY:
+            loop.stop()
+
+    def start(number: int) -> None:
+        now = time.monotonic_ns()
+        engine.start([number, url, 5000, None, None, b"", now, None], now)
+
+    engine = Engines(loop, Settings(), report, Ledger(1), lambda: None)
+    sockets = engine._first._sockets
+    act = sockets.act
+
+    def fail(fd: int, events: int) -> tuple[int, int]:
+        act(fd, events)  # which has them watched
+        raise pycurl.error(4, "a fault that libcurl has had")
+
+    sockets.act = fail
+    flusher.start(engine.tick, engine.wait_begins)
+    timer, again = Timer(loop), Timer(loop)
+    timer.start(lambda _timer: loop.stop(), PATIENCE, 0)
+    for number in range(1, MANY + 1):
+        start(number)
+    loop.run()
+    engine.close()
+    for handle in (timer, again):
+        handle.close()
+    loop.close()
+    assert codes == [2] * MANY + [0]

@@ -241,8 +241,12 @@ class Sockets:
 
     def close(self) -> None:
         """Watch nothing any more."""
-        for fd, watch in list(self._table.by_fd.items()):
+        table = self._table
+        for fd, watch in list(table.by_fd.items()):
             if watch.sockets is self:
                 watch.stop()  # `wait_begins` may still come upon it
                 watch.poll.close()
-                del self._table.by_fd[fd]
+                del table.by_fd[fd]
+        table.unknown = [
+            watch for watch in table.unknown if watch.sockets is not self
+        ]  # a closed poll cannot be stopped

@@ -30,8 +30,8 @@ _BEFORE = frozenset(sys.modules)
 #: what a process that judged a file says if nothing is wrong
 RIGHT = "right"
 
-#: s that reading a file may take: a reload holds the front meanwhile
-LONGEST = 20.0
+#: s that reading a file may take. A front reads it twice, and is given `watch.STARTS` until it turns.
+LONGEST = 10.0
 
 
 def load(path: str) -> routes.Table:
