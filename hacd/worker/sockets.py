@@ -247,6 +247,3 @@ class Sockets:
                 watch.stop()  # `wait_begins` may still come upon it
                 watch.poll.close()
                 del table.by_fd[fd]
-        table.unknown = [
-            watch for watch in table.unknown if watch.sockets is not self
-        ]  # a closed poll cannot be stopped
