@@ -45,6 +45,9 @@ class Room:
         self._connections = connections
         self.handles = self.enough = connections // 2
         self._multi.setopt(pycurl.M_MAXCONNECTS, connections)
+        # Used or kept, there are never as many. But of those that are closed, libcurl waits for the goodbye of TLS, and
+        # for as long as the origin keeps still: past this bound it waits no more for the one closed first.
+        self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, 2 * connections)
         if connections >= self._most:
             self.enough = 1 << 62  # transfers; it grows no more
 
