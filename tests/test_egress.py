@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,16 @@ def test_a_location_that_leads_nowhere_is_not_judged(start_daemon: StartDaemon, 
     origin = start_origin(redirect("http://localhost/", status=201))
     with start_daemon(hosts="127.0.0.1", curl_follow_redirect=1).client() as client:
         assert client.query(origin.url).rs == 201
+
+
+def test_a_location_thousands_of_times(start_daemon: StartDaemon, start_origin: StartOrigin) -> None:
+    """Each was judged anew, and all lines before it were read: ten such replies held a worker for 8 s."""
+    origin = start_origin(lambda sock, _: sock.sendall(b"HTTP/1.1 300 X\r\n" + b"Location:/\r\n" * 6000))
+    with start_daemon(workers=1, hosts="127.0.0.1", curl_follow_redirect=1).client() as client:
+        begin = time.monotonic()
+        queries = [(origin.url, {"timeout": 15_000})] * 10
+        assert {reply.code for reply in client.query_many(queries, in_flight=10)} == {100}
+        assert time.monotonic() - begin < 3
 
 
 # -- kept connections

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 import msgpack
+import pytest
 
+from hacd.front.front import EXPIRIES, STORM
 from hacd.front.rota import SHARE, Postponed, Rota
+from hacd.query import parse
 from tests.conftest import StartDaemon, StartOrigin
+from tests.support.front import Rig
 from tests.support.waiting import wait_for
 from tests.support.wire import Wire
 
@@ -117,3 +123,17 @@ def test_many_callers_do_not_hold_the_loop_together(start_daemon: StartDaemon, s
             wire.sock.close()
     assert daemon.pid("front") == front
     assert "has not turned" not in daemon.log
+
+
+@pytest.mark.parametrize(("tick", "left"), [(0, 0), (STORM, 3 * EXPIRIES)], ids=["in time", "slow"])
+def test_deadlines_have_a_share_of_their_own(monkeypatch: pytest.MonkeyPatch, tick: int, left: int) -> None:
+    """With 256 of them in a turn, callers who kept it long had those of all others met half a minute late."""
+    with closing(Rig()) as rig:
+        (session,) = rig.front.sessions
+        for msgid in range(4 * EXPIRIES):
+            session.transactions[msgid] = rig.front.suspend(session, msgid, parse(["http://127.0.0.1/"]))
+        clock = itertools.count(time.monotonic_ns(), tick) if tick else itertools.repeat(time.monotonic_ns())
+        monkeypatch.setattr(rig.front, "read_clock", lambda: next(clock))
+        rig.front._due(list(rig.front.transactions))
+        rig.front.turn()
+        assert len(session.transactions) == left

@@ -294,6 +294,8 @@ def test_a_bomb_is_refused(where: str) -> None:
 
 ESCAPE = "{s.escape.param}"
 LONG = "\u00e9" * 4_000_000
+SPOTTED = "a/" * (expansion.EXPANDED_MAX // 2)
+MANY = "".join(f"$(http_req(xdata)[{number}]{ESCAPE})" for number in range(200))
 
 
 @pytest.mark.parametrize(
@@ -304,8 +306,11 @@ LONG = "\u00e9" * 4_000_000
         {"hdr": ["X: y"], "body": f"$(http_req(xdata){ESCAPE})", "xdata": [LONG]},
         {"hdr": ["X: $(http_req(xdata)[0])", "X: $(http_req(xdata))"], "xdata": [{b"k": [["a"] * 500] * 10_000}]},
         {"hdr": [f"X: $(v{4 * ESCAPE})"] * 256, "vars": {"v": LONG[: expansion.VALUE_MAX]}},
+        {"hdr": ["X: " + MANY], "xdata": [SPOTTED] * 200},
+        {"body": MANY, "xdata": [SPOTTED] * 200},
+        {"body": MANY.replace(ESCAPE, ""), "xdata": [[["a"] * 250] * 400 + [{b"k": 1}]] * 200},
     ],
-    ids=["text", "bytes", "in a body", "JSON", "a variable"],
+    ids=["text", "bytes", "in a body", "JSON", "a variable", "many", "many in a body", "much JSON that is null"],
 )
 def test_what_is_too_long_is_not_transformed(options: dict[str, Any]) -> None:
     """It took up to a minute, in which the front served nobody."""

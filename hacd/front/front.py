@@ -46,8 +46,9 @@ MS = 1_000_000
 #: more (how far it came, from which address); but none outlives this, whatever a worker does.
 GRACE = 64
 
-#: deadlines that are acted on at one turn of the loop, so that a storm of them does not hold it
-EXPIRIES = 256
+#: deadlines that are acted on at one turn of the loop at the least, and ns that more of them may take, so that a storm
+#: of them does not hold it. As much as callers may take: they accept queries meanwhile, and would outrun them.
+EXPIRIES, STORM = 256, 50_000_000
 
 
 class Front:
@@ -317,11 +318,15 @@ class Front:
         self._overdue.extend(transaction.id for transaction in transactions)
 
     def _end_overdue(self) -> None:
-        for _ in range(min(EXPIRIES, len(self._overdue))):
-            transaction = self.transactions.find(self._overdue.popleft())
-            if transaction is not None:
-                err = f"Timeout was reached: no whole reply within {transaction.timeout} ms"
-                self.abort(transaction, TIMED_OUT, err)
+        ends = self.read_clock() + STORM
+        while self._overdue:
+            for _ in range(min(EXPIRIES, len(self._overdue))):
+                transaction = self.transactions.find(self._overdue.popleft())
+                if transaction is not None:
+                    err = f"Timeout was reached: no whole reply within {transaction.timeout} ms"
+                    self.abort(transaction, TIMED_OUT, err)
+            if self.read_clock() >= ends:
+                return
 
     def turn(self) -> None:
         """Once each time before the loop waits: go on with what is too much for one turn.

@@ -57,6 +57,10 @@ class Guard:
         self._shared = False
         self._note: Callable[[int], None] | None = None
         self._noted: Place = (0, 0)
+        # How far header lines have been looked at, and whether the last status there was a redirect's; and the last
+        # Location that was found good. An origin may send thousands of it, and all lines before were read for each.
+        self._looked: tuple[Place, bool] = ((0, 0), False)
+        self._good: tuple[int, bytes] = (0, b"")
         self._again: Place = (0, 0)  # where a request was about to leave for the second time
 
     def apply(self, curl: pycurl.Curl, shared: bool, note: Callable[[int], None] | None) -> None:
@@ -112,16 +116,28 @@ class Guard:
         answer = self._take(line)
         if answer is not None or line[:9].lower() != b"location:" or not self._redirects():
             return answer
+        good = self._place()[0], line
+        if good == self._good:
+            return None
         try:
             self._judge(_read(self._url, line[9:].strip()))
         except Denied as denied:
             self._refuse(str(denied), WRITE_ERROR)
             return -1
+        self._good = good
         return None
 
     def _redirects(self) -> bool:
-        status = next((line for line in reversed(self._head) if line.startswith(b"HTTP/")), b"")
-        return status.partition(b" ")[2].lstrip().startswith(b"3")
+        """Whether the last status is a redirect's. Only lines are read that came since it was asked for last."""
+        (id_, seen), redirects = self._looked
+        place = self._place()
+        if id_ != place[0]:
+            seen, redirects = 0, False
+        status = next((line for line in reversed(self._head[seen:]) if line.startswith(b"HTTP/")), None)
+        if status is not None:
+            redirects = status.partition(b" ")[2].lstrip().startswith(b"3")
+        self._looked = place, redirects
+        return redirects
 
     # -- what the transfer asks
 
