@@ -24,6 +24,9 @@ from bench.processes import running, waiting
 BODY = "hacd's benchmark asks for this: a page of 53 bytes.."
 BODY_SIZE = 53
 
+#: s that an origin gets for the page
+PATIENCE = 5.0
+
 #: what is in this directory beside the configuration is served, under this name
 FILES = "files"
 
@@ -124,7 +127,7 @@ def serving(directory: Path) -> Iterator[Origin]:
     command = [program(), "-p", str(directory), "-c", str(config)]
     with log.open("w") as stderr, running(command, stderr=stderr) as process:
         for _ in waiting(process, "nginx", log):
-            if _answers(port):
+            if answers(port):
                 break
         yield Origin(
             url=f"http://127.0.0.1:{port}/",
@@ -142,8 +145,9 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def _answers(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+def answers(port: int, patience: float = PATIENCE) -> bool:
+    """Whether an origin there gives the page, within that many seconds."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=patience)
     try:
         connection.request("GET", "/")
         return len(connection.getresponse().read()) == BODY_SIZE

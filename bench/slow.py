@@ -13,11 +13,10 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from bench.openfiles import raise_limit
-from bench.origin import BODY, BODY_SIZE, Origin, free_port
+from bench.origin import BODY, BODY_SIZE, PATIENCE, Origin, answers, free_port
 from bench.processes import running, waiting
 
 _REPLY = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {BODY_SIZE}\r\n\r\n{BODY}\n".encode()
@@ -96,20 +95,9 @@ def serving(directory: Path, delay: int) -> Iterator[Origin]:
     command = [sys.executable, "-m", "bench.slow", "--port", str(port), "--delay", str(delay)]
     with log.open("w") as stderr, running(command, stderr=stderr) as process:
         for _ in waiting(process, "the slow origin", log):
-            if _answers(port, delay):
+            if answers(port, PATIENCE + delay / 1000):
                 break
         yield Origin(f"http://127.0.0.1:{port}/", [process.pid])
-
-
-def _answers(port: int, delay: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=5 + delay / 1000)
-    try:
-        connection.request("GET", "/")
-        return len(connection.getresponse().read()) == BODY_SIZE
-    except (OSError, HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def main() -> None:

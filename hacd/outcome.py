@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from struct import Struct
 
+from hacd.remember import remember
 from hacd.rpc import bin_head, pack, str_head
 from hacd.shared import Shared
 
@@ -129,7 +130,4 @@ def appendix(public_id: str, route: str, xdata: bytes) -> bytes:
 
 
 def _between(route: str) -> bytes:
-    if len(_ROUTES) >= ROUTES_MAX:
-        _ROUTES.clear()
-    made = _ROUTES[route] = pack("route") + pack(route) + pack("xdata")
-    return made
+    return remember(_ROUTES, route, pack("route") + pack(route) + pack("xdata"), ROUTES_MAX)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from hacd.errors import BadRequest, shown
+from hacd.remember import remember
 
 #: the names that are hacd's own (the manual's), and whether each takes a key. All others are the caller's `vars`.
 NAMES: Mapping[str, bool] = {
@@ -261,10 +262,7 @@ def parse(text: str | bytes, strict: bool = True) -> Template:
         return _parse(text, strict)
     found = _CACHE.get((text, strict))
     if found is None:
-        found = _parse(text, strict)
-        if len(_CACHE) >= CACHE_MAX:
-            _CACHE.clear()
-        _CACHE[text, strict] = found
+        found = remember(_CACHE, (text, strict), _parse(text, strict), CACHE_MAX)
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from hacd import files
 from hacd.errors import BadRequest, shown
 from hacd.expansion import QueryScope, check_vars, expand
+from hacd.remember import remember
 from hacd.rpc import pack, pack_apart, refuse_ext, unpack
 
 #: ms; a day. What waits longer than that is no query.
@@ -304,9 +305,7 @@ def _origin(url: str) -> str:
         raise BadRequest(f"url: a host of {len(match[2])} characters is wrong: at most {HOST_MAX} would be right")
     origin = match[1] + match[2]
     if url.startswith(origin + "/"):
-        if len(_ORIGINS) >= ORIGINS_MAX:
-            _ORIGINS.clear()
-        _ORIGINS[origin] = origin
+        remember(_ORIGINS, origin, origin, ORIGINS_MAX)
     return origin
 
 

@@ -131,18 +131,22 @@ class Soak:
         return bool(self.ledger.lost or self.ledger.duplicates)
 
 
-def main() -> None:
-    """The command."""
+def carry_out(kind: type[Soak], seconds: float) -> None:
+    """Run one with an origin of its own, print its table, and exit: with 1 if a query was lost, or ended twice."""
     interrupts.take()
-    given = _arguments()
     try:
         with tempfile.TemporaryDirectory(prefix="hacd-soak-") as name, origin.serving(Path(name)) as asked:
-            soak = Soak(Path(name), asked)
-            print("\n".join(soak.run(given.seconds)))
+            soak = kind(Path(name), asked)
+            print("\n".join(soak.run(seconds)))
     except BenchError as error:
         print(error, file=sys.stderr)
         sys.exit(error.status)
     sys.exit(soak.failed())
+
+
+def main() -> None:
+    """The command."""
+    carry_out(Soak, _arguments().seconds)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
-import tempfile
 import time
 from pathlib import Path
 
-from bench import BenchError, origin
-from bench.processes import interrupts
-from soak.__main__ import Soak
+from bench import origin
+from soak.__main__ import Soak, carry_out
 
 #: share of the samples that is the warm-up
 WARM_UP = 0.2
+
+#: s of load, at the least
+LEAST = 10.0
 
 #: s between two samples, and between two of the things that wear a daemon
 SAMPLE, WEAR = 1.0, 5.0
@@ -79,17 +79,11 @@ def _row(name: str, samples: list[tuple[float, Sizes]]) -> str:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m soak.slope", description="Whether memory or descriptors grow.")
-    parser.add_argument("--seconds", type=float, default=600.0, help="of load (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=600.0, help=f"of load, {LEAST:g} or more (%(default)s)")
     seconds = parser.parse_args().seconds
-    interrupts.take()
-    try:
-        with tempfile.TemporaryDirectory(prefix="hacd-slope-") as name, origin.serving(Path(name)) as asked:
-            slope = Slope(Path(name), asked)
-            print("\n".join(slope.run(seconds)))
-    except BenchError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.status)
-    sys.exit(slope.failed())
+    if not seconds >= LEAST:
+        parser.error(f"--seconds: {seconds:g} are too few for a slope: {LEAST:g} or more would be right")
+    carry_out(Slope, seconds)
 
 
 if __name__ == "__main__":

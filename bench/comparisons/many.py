@@ -6,11 +6,12 @@ from bench.asked import Asked, Hacd
 from bench.comparison import Comparison, Measure, Plan, Side, ratio
 from bench.needs import module
 
-_QUERIES, _IN_FLIGHT = 25_000, 64
+#: of all sides that are compared with this aiohttp
+QUERIES, IN_FLIGHT = 25_000, 64
 
-HACD = Side("hacd", "hacd query_many", Asked("hacd_blocking:many", _QUERIES, _IN_FLIGHT, Hacd()))
-AIOHTTP = Side("aiohttp", "aiohttp", Asked("aiohttp_session:session", _QUERIES, _IN_FLIGHT))
-BARE = Side("bare", "bare CurlMulti", Asked("bare_multi:multi", _QUERIES, _IN_FLIGHT))
+HACD = Side("hacd", "hacd query_many", Asked("hacd_blocking:many", QUERIES, IN_FLIGHT, Hacd()))
+AIOHTTP = Side("aiohttp", "aiohttp", Asked("aiohttp_session:session", QUERIES, IN_FLIGHT))
+BARE = Side("bare", "bare CurlMulti", Asked("bare_multi:multi", QUERIES, IN_FLIGHT))
 
 
 def comparison(_plan: Plan) -> Comparison:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from bench.asked import Asked, Hacd
 from bench.comparison import Comparison, Measure, Plan, Side, ratio
-from bench.comparisons.many import AIOHTTP
+from bench.comparisons.many import AIOHTTP, IN_FLIGHT, QUERIES
 from bench.needs import module
 
-_QUERIES, _IN_FLIGHT = 25_000, 64
-
-HACD = Side("hacd", "hacd AsyncClient", Asked("hacd_asyncio:tasks", _QUERIES, _IN_FLIGHT, Hacd()))
-UVLOOP = Side("aiohttp-uvloop", "aiohttp, uvloop", Asked("aiohttp_session:uvloop", _QUERIES, _IN_FLIGHT))
+HACD = Side("hacd", "hacd AsyncClient", Asked("hacd_asyncio:tasks", QUERIES, IN_FLIGHT, Hacd()))
+UVLOOP = Side("aiohttp-uvloop", "aiohttp, uvloop", Asked("aiohttp_session:uvloop", QUERIES, IN_FLIGHT))
 
 
 def comparison(_plan: Plan) -> Comparison:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from bench.contenders.hacd_asyncio import client_runs
 from bench.measure import Job, Run, Tally
 from hacd import AsyncClient, HacdError
 
@@ -43,7 +44,7 @@ def _shares(count: int, chains: int) -> list[int]:
 def chains(job: Job) -> Iterator[Run]:
     """No query has a time of its own here: the caller sees none of them."""
 
-    async def chain(length: int, tally: Tally) -> None:
+    async def chain(client: AsyncClient, length: int, tally: Tally) -> None:
         if not length:
             return
         vars: dict[str, Any] = {"url": job.url, "size": job.size, "left": length, "done": 0}
@@ -56,18 +57,14 @@ def chains(job: Job) -> Iterator[Run]:
         if done != length:
             tally.failed(why or f"a chain of {length} ended after {done}")
 
-    async def all_chains(count: int) -> Tally:
+    async def all_chains(client: AsyncClient, count: int) -> Tally:
         tally = Tally()
         before = (await client.stats())["replies"]
-        await asyncio.gather(*(chain(length, tally) for length in _shares(count, job.in_flight)))
+        await asyncio.gather(*(chain(client, length, tally) for length in _shares(count, job.in_flight)))
         counted = (await client.stats())["replies"] - before
         if counted != count:
             tally.failed(f"the daemon counts {counted} replies, not {count}")
         return tally
 
-    with asyncio.Runner() as runner:
-        client = AsyncClient(job.socket)
-        try:
-            yield lambda count: runner.run(all_chains(count))
-        finally:
-            runner.run(client.close())
+    with client_runs(job, all_chains) as run:
+        yield run

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 from hacd import log
 from hacd.front.owner import Peer
+from hacd.remember import remember
 from hacd.rpc import pack, unpack
 from hacd.settings import Settings, lists
 
@@ -55,10 +56,8 @@ class RulesByUser:
         key = peer.uid, peer.groups
         known = self._known.get(key)
         if known is None:
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
             by_group = (name for gid, name in self._groups if gid in peer.groups)
-            known = self._known[key] = self._users.get(peer.uid) or next(by_group, "")
+            known = remember(self._known, key, self._users.get(peer.uid) or next(by_group, ""), REMEMBERED)
         return known
 
     def shape(self, peer: Peer, shape: bytes) -> bytes:
@@ -68,10 +67,8 @@ class RulesByUser:
             return shape
         found = self._shapes.get((name, shape))
         if found is None:
-            if len(self._shapes) >= REMEMBERED:
-                self._shapes.clear()
             options = unpack(shape) if shape else {}
-            found = self._shapes[name, shape] = pack({**options, "egress": name})
+            found = remember(self._shapes, (name, shape), pack({**options, "egress": name}), REMEMBERED)
         return found
 
 

@@ -51,7 +51,7 @@ class Fleet:
         for link in self.links:
             self._configure(link)
         for transaction in self.gate.open(settings.limits.max_host_connections):
-            self._give(transaction)
+            self.give(transaction)
 
     def _configure(self, link: WorkerLink) -> None:
         link.tell(CONFIGURE, {"settings": dump(self._front.settings), "prefix": self._front.prefix})
@@ -71,14 +71,15 @@ class Fleet:
         """It has ended, and makes room for the next to its origin."""
         following = self.gate.leave(transaction)
         if following is not None:
-            self._give(following)
+            self.give(following)
 
     def _hand_out(self) -> None:
         parked, self._parked = self._parked, {}
         for transaction in parked:
-            self._give(transaction)
+            self.give(transaction)
 
-    def _give(self, transaction: Transaction) -> None:
+    def give(self, transaction: Transaction) -> None:
+        """To the worker that it is for; where there is none, it waits."""
         link = self.dispatch.choose(transaction.origin)
         if link is None:
             self.park(transaction)
@@ -164,7 +165,7 @@ class Fleet:
                 self._front.statistics.retried += 1
                 link.transactions.discard(transaction)
                 transaction.worker = None
-                self._give(transaction)
+                self.give(transaction)
             else:
                 self._end(transaction)
 

@@ -66,7 +66,7 @@ class Front:
         self.tail = Tail()
         self.ledger = ledger
         self.fleet = Fleet(self)
-        self._choose = self.fleet.dispatch.choose
+        self._give = self.fleet.give
         self._gate = self.fleet.gate
         self._judge = self.fleet.capabilities.judge
         self.stopping = False
@@ -150,11 +150,9 @@ class Front:
             self._judge(shape, login is not None)
         if self._rules is not None:
             shape = self._rules.shape(session.peer, shape)
-        held = len(url) + len(shape) + len(xdata) + (0 if body is None else len(body))
-        if hdr is not None:
-            held += sum(map(len, hdr)) + EACH * len(hdr)
-        if held > TRIFLE:
-            held = self._weigh(session, query)
+        held = 0
+        if shape or hdr is not None or body is not None or len(url) + len(xdata) > TRIFLE:
+            held = self._weigh(session, query, shape)
         transactions = self.transactions
         if (
             self.stopping
@@ -169,7 +167,7 @@ class Front:
         transaction.url = url
         transaction.route = route
         transaction.xdata = xdata
-        if held > TRIFLE:
+        if held:
             transaction.held = held
             self.account.take(held)
         transaction.started = now = self._now
@@ -185,17 +183,16 @@ class Front:
         transaction.job = (transaction.id, url, timeout, hdr, body, shape, now, login)
         if self._gate.limit and not self._gate.enter(transaction):
             return transaction
-        worker = self._choose(origin)
-        if worker is None:
-            self.fleet.park(transaction)
-        else:
-            worker.carry_out(transaction)
+        self._give(transaction)
         return transaction
 
-    def _weigh(self, owner: Owner, query: Query) -> int:
-        """Bytes that a query holds as long as it is in flight. Raises Refused where that is too much."""
-        url, _, _, _, xdata, _, hdr, body, shape, login = query
-        held = weigh(url, xdata, body, shape, *(hdr or ()), *(login or ()))
+    def _weigh(self, owner: Owner, query: Query, shape: bytes) -> int:
+        """Bytes that a query holds as long as it is in flight; 0: a trifle. Raises Refused where that is too much."""
+        url, _, _, _, xdata, _, hdr, body, _, login = query
+        lines = hdr or ()
+        if sum(map(len, (url, shape, xdata, body or b"", *lines))) + EACH * len(lines) <= TRIFLE:
+            return 0
+        held = weigh(url, xdata, body, shape, *lines, *(login or ()))
         try:
             self.account.admit(held)
         except Refused as refusal:

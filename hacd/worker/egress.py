@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
+from hacd.remember import remember
 from hacd.settings import Settings, lists
 
 #: addresses whose judgement is remembered, for each set of rules
@@ -113,19 +114,14 @@ class Rules:
 
     def remember(self, begin: bytes, why: str) -> None:
         """URLs that begin so have been judged. What is longer than a host is one without a slash behind it."""
-        if len(begin) > BEGIN_MAX:
-            return
-        if len(self.known_hosts) >= REMEMBERED:
-            self.known_hosts.clear()
-        self.known_hosts[begin] = why
+        if len(begin) <= BEGIN_MAX:
+            remember(self.known_hosts, begin, why, REMEMBERED)
 
     def address(self, ip: str, port: int) -> str:
         """Judge a connection. Raises nothing."""
         known = self._known.get((ip, port))
         if known is None:
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            known = self._known[ip, port] = self._address(ip) or self._port(port)
+            known = remember(self._known, (ip, port), self._address(ip) or self._port(port), REMEMBERED)
         return known
 
     def _address(self, ip: str) -> str:

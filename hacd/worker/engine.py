@@ -88,8 +88,7 @@ class Engine:
             self.close()
             self._make_multi()  # and so no connection is left that was made by other rules
         self._set_up = SetUp(settings, self._mixed)
-        while self._idle_count:
-            self._discard(self._idle_handle(next(iter(self._idle))))
+        self._shed(0)
 
     def _make_multi(self) -> None:
         self._mixed = False
@@ -165,6 +164,11 @@ class Engine:
         self._idle.move_to_end(transfer.shape)
         self._idle_count += 1
         if self._idle_count > self._room.handles:
+            self._shed(self._room.handles)
+
+    def _shed(self, most: int) -> None:
+        """Keep no more handles than that: those of the shapes used longest ago go."""
+        while self._idle_count > most:
             self._discard(self._idle_handle(next(iter(self._idle))))
 
     def _discard(self, transfer: Transfer) -> None:
@@ -189,8 +193,7 @@ class Engine:
     def look(self) -> None:
         """To be called about once a second: what a peak left behind goes."""
         self._room.look(len(self._active))
-        while self._idle_count > self._room.handles:
-            self._discard(self._idle_handle(next(iter(self._idle))))
+        self._shed(self._room.handles)
 
     # -- back-pressure
 

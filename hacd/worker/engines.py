@@ -128,7 +128,7 @@ class Engines:
                 engine.go_on()
 
     def tick(self) -> None:
-        """Do what there is to do before the loop waits. Not to be called while it is held."""
+        """Do what there is to do before the loop waits; while it is held, nothing."""
         for engine in self._all:
             if not self.held and (engine.has_work or engine is self._first):
                 engine.tick()

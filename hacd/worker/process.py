@@ -80,13 +80,12 @@ class WorkerProcess:
         engines, channel = self._engines, self._channel
         if (channel is not None and channel.full) is not engines.held:
             self._hold() if not engines.held else self._go_on()
-        if not engines.held:
-            engines.tick()
-        if self._engines.memory.fallbacks != self._fallbacks:
+        engines.tick()
+        if engines.memory.fallbacks != self._fallbacks:
             self._tell_fallbacks()
         if self._relay.waiting:
             self._relay.flush()
-        if self._dismissed and not self._engines.in_flight and self._sent():
+        if self._dismissed and not engines.in_flight and self._sent():
             self._loop.stop()
 
     def _hold(self) -> None:

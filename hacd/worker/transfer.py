@@ -30,6 +30,7 @@ from hacd.outcome import (
     hold,
 )
 from hacd.query import is_idempotent
+from hacd.remember import remember
 from hacd.worker.bodies import Body, Memory
 from hacd.worker.guard import Guard
 from hacd.worker.logins import log_in
@@ -227,9 +228,7 @@ LINE_MAX = 100
 def _begin(line: bytes) -> bytes:
     made = begin(0, None, *status(line))
     if len(line) <= LINE_MAX:
-        if len(_BEGINS) >= BEGINS_MAX:
-            _BEGINS.clear()
-        _BEGINS[line] = made
+        remember(_BEGINS, line, made, BEGINS_MAX)
     return made
 
 
