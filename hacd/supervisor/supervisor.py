@@ -330,12 +330,12 @@ class Supervisor:
 
     def _reaped(self, child: Child, pid: int, status: int) -> None:
         child.died(time.monotonic())
+        self._tell_states()  # before the log says so
         self._last_words.tell(child, pid, status)
         say = log.debug if child.state is State.ENDED else log.warning if status else log.info
         say("%s [%d] %s", child.name, pid, how(status))
         if child.state is State.FATAL:
             log.error("%s is given up: it died %d times in a row; a reload tries again", child.name, RETRIES)
-        self._tell_states()
         if child is self.front:
             self._watch.end()
             self._report.count({})
