@@ -141,7 +141,7 @@ class Worker:
             data = self.sock.recv(rpc.CHUNK)
         messages: list[Any] = []
         self._ears.feed(data, messages)
-        self.jobs += [message for message in messages if len(message) == 8]
+        self.jobs += [message for message in messages if len(message) > 3]
         return bool(data)
 
     def answer(self, code: int, count: int) -> None:

@@ -133,7 +133,7 @@ def _judge(params: Any) -> None:
     assert body is None or len(body) <= len(repr(params)) + EXPANDED_MAX
     rpc.unpack(xdata)
     query.is_idempotent(shape, body is not None)
-    rpc.pack((1, url, timeout, hdr, body, shape, 0, login))
+    rpc.pack((1, url, timeout, hdr, body, shape, 0, login, 0))
     rpc.pack(route)
 
 

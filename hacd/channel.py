@@ -19,6 +19,7 @@ from typing import Any
 
 from hacd import shared
 from hacd.account import Account, Entry
+from hacd.arena import Block
 from hacd.errors import ProtocolError
 from hacd.flusher import Flusher
 from hacd.loop import READABLE, WRITABLE, Loop, Poll, Timer
@@ -71,7 +72,7 @@ class Channel:
         self._poll = Poll(loop, sock.fileno())
         self._loop = loop
         self._linger: Timer | None = None
-        self._gathered: list[bytes | Shared] = []
+        self._gathered: list[bytes | Shared | Block] = []
         self._unsent: memoryview | None = None
         self._backlog = 0  # bytes gathered behind `_unsent`
         self._large = 0  # bytes of large messages since all was last sent
@@ -161,7 +162,7 @@ class Channel:
         self._owe(body.size)
         self.send(*parts)
 
-    def splice(self, before: bytes, body: Shared, after: bytes) -> None:
+    def splice(self, before: bytes, body: Shared | Block, after: bytes) -> None:
         """Send `before`, all bytes of `body`, and `after`."""
         if self.closed:
             body.release()
@@ -388,7 +389,7 @@ class Channel:
     def _let_go(self) -> None:
         """Of the bodies that will not be sent, and of the descriptors that no message has claimed."""
         for part in (*self._gathered, *self._passing):
-            if isinstance(part, Shared):
+            if isinstance(part, Shared | Block):
                 part.release()
         self._passing.clear()
         self._pieces.release()

@@ -8,7 +8,9 @@ hash holds, and so splices a reply together without opening it.
 from __future__ import annotations
 
 from struct import Struct
+from typing import Protocol
 
+from hacd.arena import Block
 from hacd.remember import remember
 from hacd.rpc import bin_head, pack, str_head
 from hacd.shared import Shared
@@ -68,18 +70,28 @@ def compose(begin: bytes, head: bytes, body: bytes | bytearray, times: Times, ur
     )
 
 
+class Parked(Protocol):
+    """A body in shared memory, of `size` bytes. Whoever has it lets go of it once."""
+
+    size: int
+
+    def release(self) -> None:
+        """Let go of it."""
+
+
 class Held:
     """An outcome whose body lies in shared memory: packed `begin`, the body, packed `rest`."""
 
     __slots__ = ("begin", "body", "rest")
 
-    def __init__(self, begin: bytes, body: Shared, rest: bytes) -> None:
+    def __init__(self, begin: bytes, body: Parked, rest: bytes) -> None:
         self.begin = begin
         self.body = body
         self.rest = rest
 
     def as_bytes(self) -> bytes:
         """The packed outcome as it is without shared memory: a copy of the body is in it."""
+        assert isinstance(self.body, Shared | Block)  # one that is lent goes to nobody but who borrows
         return b"".join((self.begin, bin_head(self.body.size), self.body.read(), self.rest))
 
     def release(self) -> None:
@@ -97,7 +109,7 @@ def drop(outcome: Outcome) -> None:
         outcome.release()
 
 
-def hold(begin: bytes, head: bytes, body: Shared, times: Times, url: bytes, ip: bytes) -> Held:
+def hold(begin: bytes, head: bytes, body: Parked, times: Times, url: bytes, ip: bytes) -> Held:
     """As `compose`, around a body in shared memory."""
     whole = compose(begin, head, b"", times, url, ip)
     place = len(begin) + len(_HEAD) + len(pack(head)) + len(_RB)

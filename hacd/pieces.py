@@ -10,12 +10,17 @@ import os
 import socket
 from collections import deque
 from collections.abc import Iterable
+from itertools import islice
 
 from hacd import shared
+from hacd.arena import Block
 from hacd.shared import Shared
 
 #: bytes that are written to one peer at one turn of the loop, if it reads as fast as that
 TURN = 1 << 20
+
+#: pieces that are written at once at the most
+AT_ONCE = 64
 
 #: descriptors that may lie unread at a peer's socket
 MAX_PASSED = 128
@@ -26,7 +31,7 @@ class Pieces:
 
     def __init__(self) -> None:
         self.passing: deque[Shared] = deque()  # whose descriptors go, and not their bytes
-        self._pieces: deque[memoryview | _File] = deque()
+        self._pieces: deque[memoryview | _File | _InArena] = deque()
         self._bytes = 0  # beside those of bodies
         self._owed = 0  # bytes of bodies that are to be written, or whose descriptors are to go
 
@@ -42,7 +47,7 @@ class Pieces:
 
     def _first(self) -> int:
         for piece in self._pieces:
-            if isinstance(piece, _File):
+            if not isinstance(piece, memoryview):
                 return piece.left
         return self.passing[0].size if self.passing else 0
 
@@ -55,26 +60,36 @@ class Pieces:
     def __bool__(self) -> bool:
         return bool(self._pieces)
 
-    def add(self, parts: Iterable[bytes | Shared]) -> None:
+    def add(self, parts: Iterable[bytes | Shared | Block]) -> None:
         """Append. The first part of all is bytes."""
         run: list[bytes] = []
         for part in parts:
-            if isinstance(part, Shared):
-                self._pieces += (memoryview(b"".join(run)), _File(part))
-                self._owed += part.size
-                run = []
-            else:
+            if isinstance(part, bytes):
                 run.append(part)
                 self._bytes += len(part)
+                continue
+            self._add_run(run)
+            self._pieces.append(_File(part) if isinstance(part, Shared) else _InArena(part))
+            self._owed += part.size
+        self._add_run(run)
+
+    def _add_run(self, run: list[bytes]) -> None:
+        """Bytes that follow each other are one piece."""
         if run:
             self._pieces.append(memoryview(b"".join(run)))
+            run.clear()
 
     def write(self, sock: socket.socket) -> None:
         """Write what the peer takes, and about TURN bytes at most. Raises OSError, BlockingIOError too."""
         room = TURN
         while self._pieces and room > 0:
             piece = self._pieces[0]
-            room -= self._write_file(sock, piece, room) if isinstance(piece, _File) else self._write_bytes(sock, piece)
+            if isinstance(piece, _File):
+                room -= self._write_file(sock, piece, room)
+            elif self.passing and isinstance(piece, memoryview):
+                room -= self._sent(self._pass_on(sock, piece))
+            else:
+                room -= self._sent(sock.sendmsg(self._views(room)))
 
     def _write_file(self, sock: socket.socket, file: _File, room: int) -> int:
         sent = file.write(sock, room)
@@ -84,13 +99,36 @@ class Pieces:
             file.body.release()
         return sent
 
-    def _write_bytes(self, sock: socket.socket, data: memoryview) -> int:
-        sent = self._pass_on(sock, data) if self.passing else sock.send(data)
-        self._bytes -= sent
-        if sent == len(data):
-            self._pieces.popleft()
-        else:
-            self._pieces[0] = data[sent:]
+    def _views(self, room: int) -> list[memoryview]:
+        """The next pieces, up to one that is a file, or so many that they fill `room`."""
+        views: list[memoryview] = []
+        for piece in islice(self._pieces, AT_ONCE):
+            if isinstance(piece, _File) or room <= 0:
+                break
+            view = piece if isinstance(piece, memoryview) else piece.rest
+            views.append(view)
+            room -= len(view)
+        return views
+
+    def _sent(self, sent: int) -> int:
+        """So many bytes of the next pieces, of which none is a file, are written."""
+        left = sent
+        while left:
+            piece = self._pieces[0]
+            if isinstance(piece, memoryview):
+                took = min(left, len(piece))
+                self._bytes -= took
+                rest = self._pieces[0] = piece[took:]
+            else:
+                assert isinstance(piece, _InArena)
+                took = min(left, piece.left)
+                self._owed -= took
+                rest = piece.rest = piece.rest[took:]
+            if not rest:
+                self._pieces.popleft()
+                if isinstance(piece, _InArena):
+                    piece.body.release()
+            left -= took
         return sent
 
     def _pass_on(self, sock: socket.socket, data: memoryview) -> int:
@@ -102,7 +140,7 @@ class Pieces:
     def release(self) -> None:
         """None of it will be written."""
         for piece in self._pieces:
-            if isinstance(piece, _File):
+            if not isinstance(piece, memoryview):
                 piece.body.release()
         self._pieces.clear()
         self._bytes = self._owed = 0
@@ -151,3 +189,17 @@ class _File:
             raise OSError(errno.EIO, "a body is shorter than it was said to be")
         self._sent += sent
         return sent
+
+
+class _InArena:
+    """A body that is written from where it lies. The kernel copies it: the block is used again."""
+
+    __slots__ = ("body", "rest")
+
+    def __init__(self, body: Block) -> None:
+        self.body = body
+        self.rest = body.view
+
+    @property
+    def left(self) -> int:
+        return len(self.rest)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from struct import Struct
 from typing import Any
 
 import msgpack
@@ -62,8 +63,10 @@ LARGE = 65536
 #: what becomes of a value of an ext type, given its type and its bytes
 ExtHook = Callable[[int, bytes], Any]
 
-#: the ext type of a body whose descriptor came along: its size, 8 bytes, big-endian
-EXT_BODY = 1
+#: the ext types of a body whose descriptor came along (its size, 8 bytes), and of one in an arena (its number, 4 bytes;
+#: where the body begins, 8; its size, 8); all big-endian
+EXT_BODY, EXT_LENT = 1, 2
+_LENT = Struct(">BBBIQQ")
 
 
 def no_ext(code: int, _data: bytes) -> Any:
@@ -296,3 +299,16 @@ def bin_head(size: int) -> bytes:
 def body_ext(size: int) -> bytes:
     """What stands for a body of that size whose descriptor goes along."""
     return bytes((0xD7, EXT_BODY)) + size.to_bytes(8, "big")
+
+
+def lent_ext(number: int, begin: int, size: int) -> bytes:
+    """What stands for a body of that size in that arena."""
+    return _LENT.pack(0xC7, _LENT.size - 3, EXT_LENT, number, begin, size)
+
+
+def lent(data: bytes) -> tuple[int, int, int]:
+    """Number, begin and size of the bytes of an ext value that `lent_ext` made. Raises ValueError."""
+    if len(data) != _LENT.size - 3:
+        raise ValueError("a body in an arena that has no place")
+    _, _, _, number, begin, size = _LENT.unpack(bytes(3) + data)
+    return number, begin, size

@@ -114,21 +114,27 @@ class Body:
 
     __slots__ = ("_bytes", "_lock", "_shared", "_view", "size")
 
-    def __init__(self, fd: int, size: int) -> None:
-        self.size = size
-        self._shared = Shared(fd, size)
+    def __init__(self, shared: Shared) -> None:
+        self.size = shared.size
+        self._shared = shared
         self._lock = threading.Lock()
         self._bytes: bytes | None = None
         self._view: memoryview | None = None
-        _unread.add(id(self))
+
+    @classmethod
+    def of(cls, fd: int, size: int) -> Body:
+        """That of a descriptor of its own, of which a process keeps UNREAD."""
+        body = cls(Shared(fd, size))
+        _unread.add(id(body))
         if len(_unread) > UNREAD:
-            self.read()
+            body.read()
+        return body
 
     def read(self) -> bytes:
         """The body as bytes; the same ones each time."""
         with self._lock:
             if self._bytes is None:
-                self._bytes = self._shared.read() if self._view is None else bytes(self._view)
+                self._bytes = self._copy() if self._view is None else bytes(self._view)
                 self._view = None
                 self._let_go()
             return self._bytes
@@ -139,9 +145,15 @@ class Body:
             if self._bytes is not None:
                 return memoryview(self._bytes)
             if self._view is None:
-                self._view = memoryview(mmap.mmap(self._shared.fd, self.size, access=mmap.ACCESS_READ))
+                self._view = self._map()
                 self._let_go()
             return self._view
+
+    def _copy(self) -> bytes:
+        return self._shared.read()
+
+    def _map(self) -> memoryview:
+        return memoryview(mmap.mmap(self._shared.fd, self.size, access=mmap.ACCESS_READ))
 
     def _let_go(self) -> None:
         _unread.discard(id(self))

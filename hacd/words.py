@@ -22,9 +22,12 @@ HELLO = "hello"
 BYE = "bye"
 LOGGED = "log"  # its value: what the worker logged, for who tails the log
 PONG = "pong"  # its loop turns
+ARENA = "arena"  # `[number, size]`: a caller has one from now on, whose descriptor comes along; size 0: no more
 FALLBACK = "fallback"  # so many bodies found no room in shared memory
 
 # From the front to a worker.
 CONFIGURE = "config"  # what is set, and how ids look to callers
 PING = "ping"  # a heartbeat: its loop answers
-FREED = "freed"  # a body of so many bytes is let go of
+FREED = "freed"  # a file of so many bytes is let go of
+RETURNED = "returned"  # `[number, begin]`: what is in that arena, in that block, is let go of
+LEFT = "left"  # of the arena of that number: its caller has gone

@@ -49,7 +49,7 @@ def carry_out(url: str, count: int, login: tuple[str, str] | None, on_batch: Cal
     timer.start(lambda _timer: loop.stop(), PATIENCE, 0)
     now = time.monotonic_ns()
     for number in range(1, count + 1):
-        engine.start([number, url.encode(), 5000, None, None, b"", now, login], now)
+        engine.start([number, url.encode(), 5000, None, None, b"", now, login, 0], now)
     loop.run()
     engine.close()
     timer.close()
@@ -95,7 +95,7 @@ def test_multi_that_failed_is_made_anew(start_origin: StartOrigin) -> None:
 
     def start(number: int) -> None:
         now = time.monotonic_ns()
-        engine.start([number, url, 5000, None, None, b"", now, None], now)
+        engine.start([number, url, 5000, None, None, b"", now, None, 0], now)
 
     engine = Engines(loop, Settings(), report, Ledger(1), lambda: None)
     sockets = engine._first._sockets

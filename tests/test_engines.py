@@ -36,7 +36,7 @@ def _report(id_: int, code: int, _outcome: Outcome) -> None:
 def start(worker: Engines, numbers: range) -> None:
     now = time.monotonic_ns()
     for number in numbers:
-        worker.start([number, b"http://127.0.0.1:9/", 5000, None, None, b"", now, None], now)
+        worker.start([number, b"http://127.0.0.1:9/", 5000, None, None, b"", now, None, 0], now)
 
 
 def loads(worker: Engines) -> list[int]:

@@ -13,7 +13,7 @@ import pytest
 from hacd import Client
 from hacd.settings import Settings
 from hacd.supervisor import open_files
-from hacd.worker import bodies, room
+from hacd.worker import memory, room
 from tests.conftest import StartOrigin
 from tests.support.daemon import Daemon
 from tests.support.origins import Nginx
@@ -42,19 +42,19 @@ def start_limited(tmp_path: Path) -> Iterator[StartLimited]:
 
 
 def test_need_is_the_workers_own_figures() -> None:
-    assert (open_files.CONNECTIONS, open_files.BODIES) == (room.CONNECTIONS, bodies.BODIES)
-    assert open_files.need(Settings()) >= Settings().limits.max_clients + bodies.BODIES
+    assert (open_files.CONNECTIONS, open_files.BODIES) == (room.CONNECTIONS, memory.BODIES + memory.ARENAS)
+    assert open_files.need(Settings()) >= Settings().limits.max_clients + memory.BODIES + memory.ARENAS
 
 
 def test_need_is_said(start_limited: StartLimited) -> None:
     log = start_limited(4096, max_clients=1000, workers=1).log
     assert "INFO hacd: supervisor" in log
-    assert "open files: 1600 a process suffice, the limit is 4096" in log
+    assert "open files: 1728 a process suffice, the limit is 4096" in log
 
 
 def test_limit_below_the_need_is_a_warning(start_limited: StartLimited) -> None:
     log = start_limited(512, max_clients=2000, workers=1).log
-    assert "open files: a process may need 2577, and the limit is 512: raise it" in log
+    assert "open files: a process may need 2705, and the limit is 512: raise it" in log
 
 
 def busy(pid: int) -> float:

@@ -10,8 +10,10 @@ import pycurl
 import pytest
 
 from hacd import Client
+from hacd.arena import COMMON, FILE
 from hacd.settings import Settings
-from hacd.worker.bodies import Body, Memory
+from hacd.worker.bodies import Body
+from hacd.worker.memory import Memory
 from hacd.worker.turns import AT_ONCE, BODY_SHARE, HEAD_SHARE, LINES, Turns, gather
 from tests.conftest import StartDaemon, StartOrigin
 from tests.support.origins import RawOrigin
@@ -81,9 +83,14 @@ def test_head_has_its_share() -> None:
 
 
 def body(pause: Callable[[], None], max_body: int = 16 * MIB) -> Iterator[Body]:
-    """One in shared memory, and one that is not."""
-    for threshold in (4096, max_body + 1):
-        yield Body(Memory(Settings()), max_body, threshold, [], pause)
+    """One in an arena, one in a file, and one that is in neither."""
+    for length, into in ((4096, COMMON), (4096, FILE), (max_body + 1, COMMON)):
+        memory = Memory(Settings())
+        memory.renew()
+        incoming = Body(memory, max_body, (length, length), [], pause)
+        incoming.into = into
+        yield incoming
+        memory.reset()
 
 
 @pytest.mark.parametrize(("piece", "size", "calls"), [(READ, 2 * MIB, 8), (1000, 2 * MIB, 8), (1, MIB // 8, 34)])

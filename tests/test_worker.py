@@ -69,7 +69,7 @@ def front(tmp_path: Path) -> Iterator[Front]:
 
 
 def job(number: int, url: str, shape: bytes = b"", login: tuple[str, str] | None = None) -> bytes:
-    packed: bytes = msgpack.packb([number, url, 5000, None, None, shape, time.monotonic_ns(), login])
+    packed: bytes = msgpack.packb([number, url, 5000, None, None, shape, time.monotonic_ns(), login, 0])
     return packed
 
 

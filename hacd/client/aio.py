@@ -55,7 +55,7 @@ class _Connection:
 
     def _flush(self) -> None:
         if self._unsent is None and self._gathered and self.lost is None:
-            data = b"".join(self._gathered)
+            data = self._receiver.returned() + b"".join(self._gathered)
             self._gathered.clear()
             self._write(memoryview(data))
 

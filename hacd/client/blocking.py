@@ -59,7 +59,7 @@ class _Connection:
 
     def send(self, data: bytes) -> None:
         try:
-            self._sock.sendall(self._greeting + data)
+            self._sock.sendall(self._greeting + self._receiver.returned() + data)
             self._greeting = b""
         except (BrokenPipeError, ConnectionResetError):
             return  # the daemon hung up; reading tells why, or that it went without a word

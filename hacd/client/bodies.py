@@ -8,57 +8,109 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 from hacd import rpc, shared
+from hacd.borrowed import Borrowed, ClientArena
 from hacd.client import calls
 from hacd.errors import ProtocolError
 from hacd.shared import Body
 
-#: What a client says first: that it takes descriptors. It wants no response.
-GREETING = rpc.notification("hello", [{"descriptors": True}])
+#: What a client says first: that it takes descriptors, and reads bodies in arenas. It wants no response.
+GREETING = rpc.notification("hello", [{"descriptors": True, "arenas": True}])
+
+
+_ARENA = [rpc.NOTIFICATION, "arena"]
 
 
 class _Announced(int):
     """Stands for a body of so many bytes until its message is whole."""
 
 
+class _InArena(NamedTuple):
+    """Stands for a body in that arena, likewise."""
+
+    number: int
+    begin: int
+    size: int
+
+
 class Inbox:
-    """The descriptors that have come over one connection and were not claimed."""
+    """The descriptors that have come over one connection and were not claimed, and the arenas that it has."""
 
     def __init__(self) -> None:
         self.descriptors: deque[int] = deque()
-        self._announced = 0
+        self._announced = 0  # bodies, and messages of arenas, that were not claimed
+        self._arenas: dict[int, ClientArena] = {}
+        self._returned: deque[tuple[int, int]] = deque()  # what the daemon is to be told
 
     def hook(self, code: int, data: bytes) -> Any:
         """The decoder's ext hook."""
+        self._announced += 1
+        if code == rpc.EXT_LENT:
+            return _InArena(*rpc.lent(data))
         if code != rpc.EXT_BODY or len(data) != 8:
             return rpc.no_ext(code, data)
-        self._announced += 1
         return _Announced.from_bytes(data, "big")
 
     def claim(self, messages: list[Any]) -> None:
         """Put into `messages` the bodies that they announce. Raises ProtocolError; whole messages are left then."""
-        if self._announced:
-            for place, message in enumerate(messages):
-                try:
+        if not self._announced and not self.descriptors and not self._arenas:
+            return
+        arenas = []
+        for place, message in enumerate(messages):
+            try:
+                if type(message) is list and message[:2] == _ARENA:
+                    self._arena(*message[2])
+                    arenas.append(place)
+                else:
                     self._claim(message)
-                except ProtocolError:
-                    del messages[place:]
-                    raise
+            except ProtocolError:
+                del messages[place:]
+                raise
+        for place in reversed(arenas):
+            del messages[place]
+
+    def _arena(self, number: int, size: int) -> None:
+        """The daemon's word of an arena: it is new, and its descriptor came along; or, of size 0, used no more."""
+        self._arenas.pop(number, None)
+        if size:
+            self._arenas[number] = ClientArena(number, self._descriptor(), self._returned)
 
     def _claim(self, message: Any) -> None:
         result: Any = message[-1] if isinstance(message, list) and message else None
         reply: Any = result[0] if isinstance(result, list) and result else result  # a notification's, or a response's
-        size = reply.get("rb") if isinstance(reply, dict) else None
-        if isinstance(size, _Announced):
-            if not self.descriptors:
-                raise ProtocolError("a body was announced, and its descriptor did not come")
+        body = reply.get("rb") if isinstance(reply, dict) else None
+        if isinstance(body, _Announced):
             self._announced -= 1
-            reply["rb"] = Body(self.descriptors.popleft(), int(size))
+            reply["rb"] = Body.of(self._descriptor(), int(body))
+        elif isinstance(body, _InArena):
+            self._announced -= 1
+            arena = self._arenas.get(body.number)
+            if arena is None:
+                raise ProtocolError("a body came in an arena that did not")
+            reply["rb"] = Borrowed(arena, body.begin, body.size)
+
+    def _descriptor(self) -> int:
+        if not self.descriptors:
+            raise ProtocolError("a descriptor was announced and did not come")
+        return self.descriptors.popleft()
+
+    def returned(self) -> bytes:
+        """What is to be sent before anything else: bodies that are not read any more."""
+        returned = []
+        while self._returned:
+            returned.append(self._returned.popleft())  # others may append meanwhile
+        return rpc.notification("returned", returned)
+
+    @property
+    def returns(self) -> bool:
+        """Whether there is something to be returned."""
+        return bool(self._returned)
 
     def close(self) -> None:
-        """No message will claim what is left."""
+        """No message will claim what is left. Bodies that came stay where they are: nobody writes there any more."""
+        self._arenas.clear()
         while self.descriptors:
             os.close(self.descriptors.popleft())
 
@@ -99,6 +151,10 @@ class Receiver:
             self._broken = error.with_traceback(None)
             if not messages:
                 raise
+
+    def returned(self) -> bytes:
+        """What is to be sent before the next call."""
+        return self._inbox.returned() if self._inbox is not None and self._inbox.returns else b""
 
     def check(self) -> None:
         """Raise ProtocolError where the stream is broken, behind the messages that were given."""

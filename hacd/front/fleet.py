@@ -21,7 +21,7 @@ from hacd.outcome import RECV_ERROR
 from hacd.query import is_idempotent, redacted
 from hacd.settings import Settings
 from hacd.settings.live import dump
-from hacd.words import BYE, CONFIGURE, FALLBACK, HELLO, LOGGED, PING, PONG
+from hacd.words import ARENA, BYE, CONFIGURE, FALLBACK, HELLO, LOGGED, PING, PONG
 
 if TYPE_CHECKING:
     from hacd.front.front import Front
@@ -102,6 +102,9 @@ class Fleet:
             self._hello(link, value)
         elif name == FALLBACK:
             self._front.statistics.shm_fallbacks += int(value)
+        elif name == ARENA:
+            number, size = value
+            self._front.borrowers.arena(link, number, size, link.channel.take_descriptor() if size else None)
         elif name == BYE:
             self.dispatch.remove(link)
             link.goodbye()
@@ -114,7 +117,9 @@ class Fleet:
         try:
             link.number, link.pid = int(value["number"]), int(value["pid"])
             self.capabilities.learn(value["authmethods"], value["http_versions"])
-        except (KeyError, TypeError, ValueError):
+            if value.get("arena"):
+                link.has_arena(int(value["arena"]))
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise ProtocolError("a hello that does not say who it is") from None
         self._configure(link)
         self.dispatch.add(link)
@@ -153,6 +158,7 @@ class Fleet:
         """A worker died, or was cut off. What it carried out goes to another, or ends with an error."""
         self.links.discard(link)
         self.dispatch.remove(link)
+        self._front.borrowers.lost(link)
         held = [transaction.id for transaction in sorted(link.transactions, key=_age)]
         if held or not (self._front.stopping or link.leaving):
             log.warning("worker %d [%d] lost (%s) with %d in flight", link.number, link.pid, why, len(held))

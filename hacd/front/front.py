@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from hacd import files, log
 from hacd.account import EACH, TRIFLE, Account, weigh
+from hacd.arena import FILE
 from hacd.errors import BUSY, STOPPING, ProtocolError, Refused
 from hacd.front.access import Access, RulesByUser
 from hacd.front.alarm import Alarm
+from hacd.front.borrowing import Borrowers
 from hacd.front.doors import Doors, Shares
 from hacd.front.fleet import Fleet
 from hacd.front.owner import Owner, Sender
@@ -61,6 +63,7 @@ class Front:
         self.account = Account()
         self.doors = Doors()
         self._shares: Shares | None = None  # of transactions, where users have a bound of their own
+        self.borrowers = Borrowers()
         self.registry: Registry[Session] = Registry()
         self.router = Router(loop, self)
         self.tail = Tail()
@@ -180,7 +183,8 @@ class Front:
         if shape or body is not None:  # it may be one that is not to be sent twice
             self.ledger.clear(transaction.id)
         transaction.origin = origin
-        transaction.job = (transaction.id, url, timeout, hdr, body, shape, now, login)
+        into = session.into if msgid is not None else min(session.into, FILE)  # else it may go to somebody else
+        transaction.job = (transaction.id, url, timeout, hdr, body, shape, now, login, into)
         if self._gate.limit and not self._gate.enter(transaction):
             return transaction
         self._give(transaction)

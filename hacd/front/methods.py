@@ -40,14 +40,17 @@ def ping(session: Session, params: list[Any]) -> dict[str, Any]:
 def hello(session: Session, params: list[Any]) -> dict[str, Any]:
     """What a caller may want to know before its first query, and what the daemon may know of the caller.
 
-    `descriptors`: he takes those of bodies in shared memory. Options of later versions are not minded.
+    `descriptors`: he takes those of bodies in shared memory; `arenas`: also of memory in which body after body comes.
+    Options of later versions are not minded.
     """
     if len(params) > 1 or (params and type(params[0]) is not dict):
         raise BadRequest("hello: params: [{options}] would be right")
-    descriptors = params[0].get("descriptors", session.takes_descriptors) if params else session.takes_descriptors
-    if type(descriptors) is not bool:
-        raise BadRequest(f"hello: descriptors: {shown(descriptors)} is wrong: true or false would be right")
-    session.takes_descriptors = descriptors
+    options = params[0] if params else {}
+    takes = {name: options.get(name, had) for name, had in session.takes().items()}
+    for name, value in takes.items():
+        if type(value) is not bool:
+            raise BadRequest(f"hello: {name}: {shown(value)} is wrong: true or false would be right")
+    session.takes_as(**takes)
     limits = session.front.settings.limits
     return {
         "server": "hacd",
@@ -56,7 +59,7 @@ def hello(session: Session, params: list[Any]) -> dict[str, Any]:
         "methods": sorted(NAMES),
         "max_frame": limits.max_frame,
         "max_client_in_flight": limits.max_client_in_flight,
-        "descriptors": descriptors,
+        **session.takes(),
     }
 
 

@@ -56,6 +56,8 @@ class Owner(Protocol):
     routed: dict[int, Transaction]
     #: it is the daemon's own, and what it has begun may go on while the daemon drains
     inside: bool
+    #: how it takes a long body: COMMON, FILE, or the number of its own arena
+    into: int
 
     def resume(self, transaction: Transaction, outcome: Outcome) -> None:
         """`transaction` comes back. Its record is the hash's again when this returns. Raises nothing.

@@ -1,9 +1,10 @@
 """A worker as the front sees it: a channel that takes jobs and brings outcomes.
 
-To a worker: `[id, url, timeout, hdr, body, shape, started, login]` is a job, `[id]` cancels one, `[0]` says goodbye,
-and `[0, word, value]` is for the worker itself.
-From a worker: `[id, code, outcome]`; where the body is in shared memory `[id, code, begin, rest, size]`, and its
-descriptor comes along; with id 0 it is a word of the worker's own, `[0, word, value]`.
+To a worker: `[id, url, timeout, hdr, body, shape, started, login, as_file]` is a job, `[id]` cancels one, `[0]` says
+goodbye, and `[0, word, value]` is for the worker itself.
+From a worker: `[id, code, outcome]`; where the body is in an arena `[id, code, begin, rest, size, number, place]`;
+where it is in a file `[id, code, begin, rest, size]`, and its descriptor comes along; with id 0 it is a word of the
+worker's own, `[0, word, value]`.
 """
 
 from __future__ import annotations
@@ -12,19 +13,23 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from itertools import count
 from typing import Any
 
 from hacd import log
+from hacd.arena import COMMON, Block, mapped
 from hacd.channel import Channel
 from hacd.errors import ProtocolError
 from hacd.flusher import Flusher
+from hacd.front.borrowing import Lent
 from hacd.front.statistics import Ends, Statistics
 from hacd.front.transactions import Transaction
 from hacd.loop import Loop, Timer
 from hacd.outcome import Held
 from hacd.rpc import LARGE, Decoder, pack, pack_apart
 from hacd.shared import Shared
-from hacd.words import FREED
+from hacd.words import FREED, RETURNED
 
 #: Jobs that a stuck worker has not read may gather up to here; then it is cut off as if it had died. Those with
 #: large bodies wait elsewhere long before.
@@ -32,6 +37,10 @@ MAX_UNSENT = 1 << 30
 
 #: seconds between two looks, where jobs were put off, at whether the worker has read
 LATER = 0.01
+
+
+#: of links: callers know a worker's arena by it
+_KEYS = count(1)
 
 
 class WorkerLink:
@@ -54,7 +63,9 @@ class WorkerLink:
         self.unanswered = 0  # heartbeats
         self.transactions: set[Transaction] = set()
         self.ends = Ends()
+        self.key = next(_KEYS)
         self._loop = loop
+        self._arena = memoryview(b"")
         self._waiting: deque[tuple[int, Transaction]] = deque()  # whose jobs were put off
         self._later: Timer | None = None
         self._on_outcomes = on_outcomes
@@ -115,7 +126,9 @@ class WorkerLink:
         self.channel.send(pack((0,)))
 
     def held(self, message: list[Any]) -> tuple[int, Any, Any]:
-        """Id, code and outcome of a message whose body came as a descriptor. Raises ProtocolError, ValueError."""
+        """Id, code and outcome of a message whose body is in shared memory. Raises ProtocolError, ValueError."""
+        if len(message) == 7:
+            return self._in_arena(message)
         id_, code, begin, rest, size = message
         fd = self.channel.take_descriptor() if type(id_) is int and id_ else None
         if fd is None:
@@ -125,6 +138,33 @@ class WorkerLink:
             raise ProtocolError("an outcome with another body")
         self._statistics.shm_used += size
         return id_, code, Held(begin, Shared(fd, size, self._freed), rest)
+
+    def _in_arena(self, message: list[Any]) -> tuple[int, Any, Any]:
+        id_, code, begin, rest, size, number, place = message
+        self._statistics.shm_used += size
+        if number != COMMON:
+            return id_, code, Held(begin, Lent(self, number, place, size), rest)
+        if not 0 < size <= len(self._arena) - place or place < 0:
+            raise ProtocolError("an outcome whose body is nowhere")
+        view = self._arena[place : place + size]
+        return id_, code, Held(begin, Block(view, number, place, partial(self.returned, size)), rest)
+
+    def returned(self, size: int, number: int, place: int) -> None:
+        """A body of that size is let go of, in the block that begins at `place` of that arena."""
+        self._statistics.shm_used -= size
+        self.tell(RETURNED, (number, place))
+
+    def has_arena(self, size: int) -> None:
+        """Its hello came with the descriptor of one. Raises ProtocolError."""
+        fd = self.channel.take_descriptor()
+        if fd is None:
+            raise ProtocolError("a hello without its arena")
+        try:
+            self._arena = mapped(fd, size)
+        except (OSError, ValueError) as error:
+            raise ProtocolError(f"an arena that cannot be mapped: {error}") from None
+        finally:
+            os.close(fd)
 
     def _freed(self, size: int) -> None:
         self._statistics.shm_used -= size

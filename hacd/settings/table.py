@@ -110,8 +110,8 @@ class HttpAsyncClient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     memory_manager: Annotated[
         Literal["shm", "sys"],
         _meta(
-            "Where the bodies of replies are kept. shm: in shared memory from `shm_threshold` bytes on; callers that "
-            "take descriptors get the descriptor. sys: in each process's own memory."
+            "Where the bodies of replies are kept. shm: long ones in shared memory, where callers can read them who say "
+            "that they do. sys: in each process's own memory."
         ),
     ] = "shm"
     tcp_keepalive: Annotated[int, _live("Non-zero: probe idle TCP connections.", ge=0, le=NON_ZERO)] = 0
@@ -227,7 +227,8 @@ class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shm_threshold: Annotated[
         int,
         _live(
-            "Bytes from which on a body is kept in shared memory; shorter ones are quicker without.",
+            "Bytes from which on a body is a file in shared memory, for a caller who takes descriptors. Others, from "
+            "16 KiB on, are in memory that the worker shares with the front, or with the caller.",
             "bytes",
             ge=4096,
             le=BODY_MAX,
@@ -236,8 +237,8 @@ class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shm_size: Annotated[
         int,
         _live(
-            "Bytes of shared memory that bodies take in all, until they are sent; each worker has its share. A body "
-            "that finds no room is kept as with sys, and counted in `shm_fallbacks`.",
+            "Bytes of shared memory in all, for bodies until they are sent, or returned; each worker has its share. A "
+            "body that finds no room is kept as with sys, and counted in `shm_fallbacks`.",
             "bytes",
             ge=MIB,
             le=1024 * 1024 * MIB,

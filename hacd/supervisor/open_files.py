@@ -9,7 +9,7 @@ from hacd.settings import Settings
 
 #: Connections to origins that a worker keeps open, bodies in shared memory, and what each process has open for itself.
 #: The first two are `hacd.worker`'s, which this process does not import: it has to fork without libcurl.
-CONNECTIONS, BODIES, OWN = 1024, 512, 64
+CONNECTIONS, BODIES, OWN = 1024, 640, 64
 
 
 def take_all() -> None:

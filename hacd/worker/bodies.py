@@ -1,26 +1,25 @@
-"""Bodies on their way in: in this process's own memory, or in shared memory from `shm_threshold` on.
+"""Bodies on their way in: in this process's own memory, and from some length on in shared memory.
 
-Law: `Memory` counts each byte of shared memory from before it is written until the front says
-that it has let go of it. Past this worker's share of `shm_size` a body goes on in own memory.
+Who takes descriptors gets a body of `shm_threshold` or more in a file of its own; who has an arena, in that. For all
+others, and what is shorter, there is the common arena, from which the front sends it. `memory_manager = sys` has none.
 """
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
 
-from hacd import log, shared
-from hacd.settings import Settings
+from hacd.arena import COMMON, FILE, Block
 from hacd.shared import Shared
+from hacd.worker.memory import Memory
+from hacd.worker.stores import File, InArena
 from hacd.worker.turns import BODY_SHARE
 
-#: bodies in shared memory of all workers together: each costs a descriptor, in two processes for a while
-BODIES = 512
-
-#: Bytes of a body after which it is asked how long it is to be; and of one in shared memory, that are written at once.
+#: Bytes of a body after which it is asked how long it is to be; and of one in a file, that are written at once.
 #: A heap of more would be moved by the kernel, page by page, as it grows.
 LOOK, STAGE = 16_384, 65_536
+
+#: bytes of a block that a body gets because it says that it will be as long; beyond, it gets four times what came
+EAGER = 1 << 20
 
 #: decimal places of a length that is none of this world's
 DIGITS = 19
@@ -29,58 +28,18 @@ DIGITS = 19
 CALL = 64
 
 
-class Memory:
-    """This worker's share of the shared memory, and how much of it is taken."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.used = self.bodies = 0
-        self.fallbacks = 0  # bodies that found no room
-        self._next_complaint = 0.0
-        self.configure(settings)
-
-    def configure(self, settings: Settings) -> None:
-        """These settings hold from now on. What is taken stays taken."""
-        workers = settings.http_async_client.workers
-        self._share = settings.hacd.shm_size // workers
-        self._bodies = BODIES // workers
-
-    def take(self, size: int, new: bool) -> bool:
-        """Whether there is room for `size` bytes more, of a `new` body or of one that has begun."""
-        if self.used + size > self._share or (new and self.bodies >= self._bodies):
-            return False
-        self.used += size
-        self.bodies += new
-        return True
-
-    def give_back(self, size: int) -> None:
-        """A body of so many bytes is gone, from here and from the front."""
-        self.used -= size
-        self.bodies -= 1
-
-    def failed(self, error: OSError) -> None:
-        """The system gave none. Log it, once a second: where a descriptor is lacking, every body lacks one."""
-        now = time.monotonic()
-        if now >= self._next_complaint:
-            self._next_complaint = now + 1
-            log.warning("no shared memory for a body: %s", error.strerror)
-
-    def reset(self) -> None:
-        """The front is gone, and with it what it held."""
-        self.used = self.bodies = 0
-
-
 class Body:
     """The body of one transfer after the other. `add` is curl's write callback."""
 
     __slots__ = (
-        *("_fd", "_first", "_head", "_kept", "_mark", "_max_body", "_memory", "_pause", "_room", "_taken"),
-        *("_threshold", "_written", "heap", "over"),
+        *("_at", "_block", "_file", "_first", "_head", "_kept", "_least", "_mark", "_max_body", "_memory", "_pause"),
+        *("_room", "_threshold", "_view", "heap", "into", "over"),
     )
 
     def __init__(
-        self, memory: Memory, max_body: int, threshold: int, head: list[bytes], pause: Callable[[], None]
+        self, memory: Memory, max_body: int, lengths: tuple[int, int], head: list[bytes], pause: Callable[[], None]
     ) -> None:
-        """`threshold`: of how many bytes on it shall be in shared memory; more than `max_body`: never.
+        """`lengths`: of how many bytes on it shall be in the arena, and in a file; more than `max_body`: never.
 
         `head`: where the transfer's header lines are. `pause()` is called when it had its share of a turn.
         """
@@ -89,23 +48,62 @@ class Body:
         self._pause = pause
         self.heap = bytearray()  # not a list: an origin may send two bytes at a time
         self.over = False  # longer than `max_body`
-        self._threshold = threshold
+        self.into = COMMON  # how its caller takes it
+        self._least, self._threshold = lengths
         self._head = head
-        self._kept = min(LOOK - 1, threshold - 1, max_body)  # bytes that `heap` holds until the next look
-        self._fd = -1
-        self._written = 0  # bytes in shared memory; more may wait in `heap`
-        self._taken = 0  # bytes that `_memory` counts
+        self._kept = min(LOOK - 1, *(length - 1 for length in lengths), max_body)  # in `heap`, until the next look
+        self._file: File | None = None
+        self._block: InArena | None = None
+        self._view: memoryview | None = None  # of the arena, while it has a block there
+        self._at = 0  # where in it the next bytes go
         self._make_room(0)
         self._first = (self._kept, self._room, self._mark)
 
     def add(self, data: bytes) -> int | None:
         """Take what came. 0 has curl end the transfer with a write error: not all was taken."""
+        if self._view is not None:
+            at = self._at
+            end = at + len(data)
+            self._room -= CALL
+            if end <= self._room:
+                self._view[at:end] = data
+                self._at = end
+                return None
+            return self._stop(data)
         heap = self.heap
         heap += data
         self._room -= CALL
         if len(heap) <= self._room:
             return None
         return self._look()
+
+    def _stop(self, data: bytes) -> int | None:
+        """Its block is full, or its share of a turn used up."""
+        assert self._block is not None
+        block, end = self._block, self._at + len(data)
+        work = end - self._room - self._mark
+        if end > block.end:
+            self._leave(block, work - len(data))
+            return self.add(data)
+        block.view[self._at : end] = data
+        self._at = end
+        if work >= BODY_SHARE:
+            work = 0
+            self._pause()
+        self._make_room_in(block, work)
+        return None
+
+    def _make_room_in(self, block: InArena, work: int) -> None:
+        self._room = min(block.end, self._at + BODY_SHARE - work)
+        self._mark = self._at - work - self._room
+
+    def _leave(self, block: InArena, work: int) -> None:
+        """Its block is too short: another place is to be found for it, by way of `heap`."""
+        self.heap += block.read(self._at)
+        block.let_go()
+        self._view = self._block = None
+        self._kept = 0
+        self._make_room(work)
 
     def _make_room(self, work: int) -> None:
         """Look again when `heap` is full or the share is used up, of which `work` is gone."""
@@ -120,79 +118,88 @@ class Body:
         if work >= BODY_SHARE:
             work = 0
             self._pause()
-        self._make_room(work)
+        if self._block is None:
+            self._make_room(work)
+        else:
+            self._make_room_in(self._block, work)
         return None
 
     def _spill(self) -> bool:
         """More came than `heap` is to hold; False if it is too much."""
-        size = self._written + len(self.heap)
+        size = len(self.heap) + (self._file.written if self._file else 0)
         if size > self._max_body:
             self.over = True
-            return False
-        if self._fd < 0 and max(size, min(announced(self._head), self._max_body)) < self._threshold:
-            self._kept = min(self._threshold - 1, self._max_body)
-        elif self._write():
-            self._kept = min(STAGE - 1, self._max_body - size)
+        elif self._file is None:
+            self._place(max(size, min(announced(self._head), self._max_body)))
         else:
-            self._fall_back()
-        return True
+            self._write(self._file)
+        return not self.over
 
-    def _write(self) -> bool:
-        """Move what is in `heap` to shared memory; False if it cannot be."""
+    def _place(self, expected: int) -> None:
+        """Find the place for a body of so many bytes, as far as it is known."""
+        if self.into == FILE and expected >= self._threshold:
+            self._write(File(self._memory))
+        elif expected >= self._least:
+            self._reserve(expected)
+        else:
+            self._kept = min(self._least - 1, self._threshold - 1, self._max_body)
+
+    def _write(self, file: File) -> None:
+        self._file = file
+        if file.write(self.heap):
+            self.heap.clear()
+            self._kept = min(STAGE - 1, self._max_body - file.written)
+        else:
+            self._fall_back(file)
+
+    def _reserve(self, expected: int) -> None:
+        """Have a block: as long as the body shall be, but no more than an origin gets for the asking."""
         size = len(self.heap)
-        if not self._memory.take(size, self._fd < 0):
-            return False
-        self._taken += size
-        try:
-            if self._fd < 0:
-                self._fd = shared.create()
-            if os.write(self._fd, self.heap) < size:
-                return False
-        except OSError as error:
-            self._memory.failed(error)
-            return False
-        self._written += size
+        as_file = self.into == FILE
+        most = min(self._max_body, self._threshold - 1) if as_file else self._max_body
+        wanted = min(max(expected, 2 * size), max(EAGER, 4 * size), most)
+        block = self._memory.block(wanted, COMMON if as_file else self.into)
+        if block is None:
+            self._fall_back(None)
+            return
+        self._block = InArena(self._memory, *block, most)
+        self._view = self._block.view
+        self._at = self._block.begin + size
+        self._view[self._block.begin : self._at] = self.heap
         self.heap.clear()
-        return True
 
-    def _fall_back(self) -> None:
+    def _fall_back(self, file: File | None) -> None:
         """Go on in own memory, with all that has come."""
-        if self._written:
-            self.heap[:0] = os.pread(self._fd, self._written, 0)
-        self._let_go()
+        self._file = None
+        if file is not None:
+            self.heap[:0] = file.read()
+            file.let_go()
         self._kept = self._max_body
         self._memory.fallbacks += 1
 
-    def finish(self) -> Shared | None:
-        """The body if it is in shared memory, sealed, and from here on the caller's; else None, and it is in `heap`."""
-        if self._fd < 0:
+    def finish(self) -> Shared | Block | None:
+        """The body if it is in shared memory, and from here on the front's; else None, and it is in `heap`."""
+        if self._block is not None:
+            block, self._block, self._view = self._block, None, None
+            return block.finish(self._at)
+        if self._file is not None and self.heap:
+            self._write(self._file)
+        file, self._file = self._file, None
+        if file is None:
             return None
-        if (self.heap and not self._write()) or not self._seal():
-            self._fall_back()
-            return None
-        body = Shared(self._fd, self._written)
-        self._fd, self._written, self._taken = -1, 0, 0  # it stays counted until the front gives it back
+        body = file.finish()
+        if body is None:
+            self._fall_back(file)
         return body
-
-    def _seal(self) -> bool:
-        try:
-            shared.seal(self._fd)
-        except OSError as error:
-            self._memory.failed(error)
-            return False
-        return True
-
-    def _let_go(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-        if self._taken:
-            self._memory.give_back(self._taken)
-        self._fd, self._written, self._taken = -1, 0, 0
 
     def drop(self) -> None:
         """Forget the transfer; be ready for the next."""
-        if self._fd >= 0 or self._taken:
-            self._let_go()
+        if self._block is not None:
+            self._block.let_go()
+            self._block = self._view = None
+        if self._file is not None:
+            self._file.let_go()
+            self._file = None
         self.heap = bytearray()
         self.over = False
         self._kept, self._room, self._mark = self._first

@@ -20,9 +20,9 @@ from hacd.ledger import Ledger
 from hacd.loop import Timer
 from hacd.outcome import ABORTED, Outcome
 from hacd.settings import Settings
-from hacd.worker.bodies import Memory
 from hacd.worker.guard import Denied
 from hacd.worker.logins import has_user_info
+from hacd.worker.memory import Memory
 from hacd.worker.room import Room
 from hacd.worker.setup import SetUp, Shape
 from hacd.worker.sockets import BATCH, Sockets, Watches

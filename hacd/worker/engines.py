@@ -17,8 +17,8 @@ from hacd.ledger import Ledger
 from hacd.loop import Loop
 from hacd.outcome import COULDNT_CONNECT
 from hacd.settings import Settings
-from hacd.worker.bodies import Memory
 from hacd.worker.engine import Engine, Report, Share
+from hacd.worker.memory import Memory
 from hacd.worker.room import CONNECTIONS, descriptors, transfers
 from hacd.worker.sockets import Watches
 from hacd.worker.transfer import refused

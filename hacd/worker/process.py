@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from hacd import log, process
+from hacd.arena import Arena, Block
 from hacd.channel import Channel
 from hacd.errors import ProtocolError
 from hacd.flusher import Flusher
@@ -23,8 +24,24 @@ from hacd.rpc import LARGE, Decoder, bin_head, pack
 from hacd.settings import Settings
 from hacd.settings.live import restore
 from hacd.settings.table import BODY_MAX, FRAME_MAX
+from hacd.shared import Shared
 from hacd.trim import Trim
-from hacd.words import BYE, CONFIGURE, DRAIN, END, FALLBACK, FREED, HELLO, LOGGED, PING, PONG, REOPEN
+from hacd.words import (
+    ARENA,
+    BYE,
+    CONFIGURE,
+    DRAIN,
+    END,
+    FALLBACK,
+    FREED,
+    HELLO,
+    LEFT,
+    LOGGED,
+    PING,
+    PONG,
+    REOPEN,
+    RETURNED,
+)
 from hacd.worker.engines import Engines
 from hacd.worker.logins import HTTP_VERSIONS, METHODS
 
@@ -42,6 +59,7 @@ MAX_MESSAGE = FRAME_MAX + 1024 * 1024
 MAX_UNSENT = BODY_MAX + (1 << 30)
 
 _NO_BYTES = pack(b"")
+_RETURNED = RETURNED.encode()
 
 #: Bytes that the front has not read, behind what it has begun to, at which the log waits: outcomes go first.
 LOG_BACKLOG = 1024 * 1024
@@ -57,6 +75,8 @@ class WorkerProcess:
         self._flusher = Flusher(self._loop)
         self._engines = Engines(self._loop, settings, self._report, ledger, self._flusher.flush)
         on_word = {DRAIN: lambda _: self._drain(), END: lambda _: self._loop.stop(), REOPEN: lambda _: log.reopen()}
+        self._engines.memory.on_arena = self._has_arena
+        self._engines.memory.on_arena_left = lambda arena: self._say(ARENA, (arena.number, 0))
         self._child = process.Child(self._loop, line, on_word)
         self._redial = Timer(self._loop)
         self._channel: Channel | None = None
@@ -139,9 +159,23 @@ class WorkerProcess:
         channel.on_broken = self._broken
         channel.on_closed = self._lost
         channel.start()
-        can = {"authmethods": METHODS, "http_versions": HTTP_VERSIONS}
-        channel.send(pack((0, HELLO, {"number": self._number, "pid": os.getpid(), **can})))
         self._channel = channel
+        self._say_hello(channel)
+
+    def _say_hello(self, channel: Channel) -> None:
+        arena = self._engines.memory.renew()
+        can = {"authmethods": METHODS, "http_versions": HTTP_VERSIONS, "arena": arena.size if arena else 0}
+        hello = pack((0, HELLO, {"number": self._number, "pid": os.getpid(), **can}))
+        if arena is None:
+            channel.send(hello)
+        else:
+            channel.pass_on(Shared(arena.descriptor(), 0), hello)
+
+    def _has_arena(self, arena: Arena) -> None:
+        """A caller's queries bring long bodies: he shares this one."""
+        if self._channel is not None:
+            said = pack((0, ARENA, (arena.number, arena.size)))
+            self._channel.pass_on(Shared(arena.descriptor(), 0), said)
 
     def _messages(self, messages: list[Any]) -> None:
         now = time.monotonic_ns()
@@ -161,7 +195,12 @@ class WorkerProcess:
         elif message[1] == PING.encode():
             self._say(PONG)
             self._engines.look()
+            self._engines.memory.look()
             self._trim.look()
+        elif message[1] == _RETURNED:
+            self._engines.memory.returned(*message[2])
+        elif message[1] == LEFT.encode():
+            self._engines.memory.leave(message[2])
         elif message[1] == FREED.encode():
             self._engines.memory.give_back(message[2])
         elif message[1] == CONFIGURE.encode():
@@ -174,14 +213,20 @@ class WorkerProcess:
         if channel is None:
             drop(outcome)  # no transfer runs without a front
         elif isinstance(outcome, Held):
-            body = outcome.body
-            channel.pass_on(body, pack((id_, code, outcome.begin, outcome.rest, body.size)))
+            self._report_held(channel, id_, code, outcome)
         elif len(outcome) < LARGE:
             channel.send(pack((id_, code, outcome)))
         else:
             channel.send_large(pack((id_, code, b""))[: -len(_NO_BYTES)] + bin_head(len(outcome)), outcome)
             if channel.full and not self._engines.held:
                 self._hold()
+
+    def _report_held(self, channel: Channel, id_: int, code: int, held: Held) -> None:
+        body = held.body
+        if isinstance(body, Block):
+            channel.send(pack((id_, code, held.begin, held.rest, body.size, body.number, body.begin)))
+        elif isinstance(body, Shared):
+            channel.pass_on(body, pack((id_, code, held.begin, held.rest, body.size)))
 
     def _pass_on(self, event: dict[str, Any]) -> bool:
         """Give the front what this process logged, for who tails the log. False: it takes nothing now."""

@@ -13,7 +13,7 @@ import pycurl
 #: connections that are kept at the least, used or not
 CONNECTIONS = 1024
 
-#: descriptors of bodies, of names that are looked up, and of the process itself
+#: descriptors of bodies and arenas, of names that are looked up, and of the process itself
 OTHERS = 1536
 
 #: of the descriptors that this process may have, the share that connections may take

@@ -30,6 +30,9 @@ MAXAGE_CONN = 118
 #: and cost the neighbours of a flood of short lines: a transfer is paused only when what was read is through.
 READ = 32 * 1024
 
+#: bytes from which on a body is put into the arena: shorter ones are quicker in their outcome
+BLOCK = 16 * 1024
+
 #: redirects that are followed for one query
 MAXREDIRS = 10
 
@@ -74,7 +77,9 @@ class SetUp:
         self._ca_bundle = ca_bundle()
         parameters = settings.http_async_client
         uses_shm = parameters.memory_manager == "shm"
-        self.shm_threshold = settings.hacd.shm_threshold if uses_shm else self.max_body + 1
+        threshold = settings.hacd.shm_threshold
+        #: of bodies, from which on they are put into the arena, and into files
+        self.lengths = (min(BLOCK, threshold), threshold) if uses_shm else (self.max_body + 1, self.max_body + 1)
         self._defaults: dict[bytes, Any] = {
             b"authmethod": parameters.authmethod,
             b"tls_client_cert": parameters.tls_client_cert,

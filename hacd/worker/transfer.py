@@ -31,9 +31,10 @@ from hacd.outcome import (
 )
 from hacd.query import is_idempotent
 from hacd.remember import remember
-from hacd.worker.bodies import Body, Memory
+from hacd.worker.bodies import Body
 from hacd.worker.guard import Guard
 from hacd.worker.logins import log_in
+from hacd.worker.memory import Memory
 from hacd.worker.setup import SetUp, Shape
 from hacd.worker.turns import Turns, gather
 
@@ -83,7 +84,7 @@ class Transfer:
         self.curl = pycurl.Curl()
         pause = partial(turns.end, self.curl)
         self._head: list[bytes] = []
-        self._body = Body(memory, set_up.max_body, set_up.shm_threshold, self._head, pause)
+        self._body = Body(memory, set_up.max_body, set_up.lengths, self._head, pause)
         self._sent_body = 0
         self._max_body = set_up.max_body
         self._max_header = set_up.max_header
@@ -107,7 +108,7 @@ class Transfer:
 
         Raises pycurl.error for what libcurl itself refuses, and Denied for a host that the rules do.
         """
-        self.id, self.url, timeout, hdr, body, _shape, accepted, login = job
+        self.id, self.url, timeout, hdr, body, _shape, accepted, login, self._body.into = job
         self.queued = now - accepted
         if self.queued >= NS_PER_MS:
             timeout = max(1, timeout - self.queued // NS_PER_MS)

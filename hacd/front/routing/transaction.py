@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hacd import log, rpc
+from hacd.arena import COMMON
 from hacd.errors import BAD_REQUEST, INTERNAL, UNKNOWN_ROUTE, BadRequest, Refused
 from hacd.expansion import expand
 from hacd.front.owner import Peer
@@ -56,6 +57,7 @@ class RoutedTransaction:
 
     #: it may go on while the daemon drains
     inside = True
+    into = COMMON
 
     def __init__(self, router: Router, entrant: Sender, variables: dict[str, Any], caller: Caller | None) -> None:
         self.peer: Peer = entrant.peer
@@ -299,6 +301,7 @@ class Detached:
     """The owner of a query that a route sent and did not suspend: it outlives its transaction."""
 
     inside = True
+    into = COMMON
 
     def __init__(self, router: Router, entrant: Sender | RoutedTransaction) -> None:
         self.peer = entrant.peer

@@ -1,0 +1,178 @@
+"""Memory that a worker shares with its front, or with one caller: bodies are put there, and read where they are.
+
+Its pages are used again and again: the kernel takes longer to give a new one than to copy what comes to be in it. What
+one body left behind is there under the next. So a caller who wants one has an arena of his own, which he can only read;
+from the common one, which no caller sees, the front sends the bodies of all others.
+
+Law: a block is the worker's until its outcome leaves, and lent from there until it has come back. An arena lives no
+longer than the connection that it was made for: whoever has it mapped then may go on reading.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from collections.abc import Callable
+
+#: It stays as long as it is: what is mapped can be read.
+SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+
+#: F_SEAL_FUTURE_WRITE of linux/fcntl.h (5.1), for which Python 3.11 has no name: who maps it from now on can only read
+FUTURE_WRITE = 0x10
+
+#: bytes of a block at the least
+LEAST = 4 * mmap.PAGESIZE
+
+#: How a caller takes a long body: as bytes, which are sent from the common arena; as a file, of which he gets the
+#: descriptor; and any number above that is one of an arena of his own.
+COMMON, FILE = 0, 1
+
+
+class Arena:
+    """The worker's side: blocks of it are taken and given back. A block's length is a power of two."""
+
+    def __init__(self, size: int, number: int = COMMON) -> None:
+        """`size` in bytes, at least LEAST. `number`: whose own it is. Raises OSError, ValueError."""
+        self.size = size - size % LEAST
+        self.number = number
+        self.fd = os.memfd_create("hacd-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(self.fd, self.size)
+            self._map = mmap.mmap(self.fd, self.size)
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, SEALS | (FUTURE_WRITE if number else 0))
+        except (OSError, ValueError):
+            os.close(self.fd)
+            raise
+        self.view = memoryview(self._map)
+        self.used = 0  # bytes of the blocks that are taken
+        self.reach = 0  # end of what was ever taken: no more of the machine's memory is in it
+        self.lent: set[int] = set()  # where blocks begin that are not the worker's
+        self.left = False  # nothing more is to be put into it
+        self._peak = 0  # of `used` since `look`
+        self._lengths: dict[int, int] = {}  # of the blocks that are taken, by where they begin
+        # Where free blocks begin, by their length. The last that came back is the first to go: it is in the caches.
+        self._free: dict[int, list[int]] = {}
+        begin = 0
+        while begin < self.size:
+            length = 1 << (self.size - begin).bit_length() - 1
+            self._free[length] = [begin]
+            begin += length
+
+    def take(self, size: int, most: int) -> int:
+        """Where a block of at least `size` bytes begins; -1: none is free, or it would reach beyond `most`."""
+        length = max(LEAST, 1 << (size - 1).bit_length())
+        free = self._free.get(length)
+        begin = free.pop() if free else self._split(length)
+        if begin < 0 and self.size - self.used >= length:
+            self._merge()
+            begin = self._split(length)
+        if begin < 0:
+            return -1
+        end = begin + length
+        if end > self.reach:
+            if end > most:
+                self._free.setdefault(length, []).append(begin)
+                return -1
+            self.reach = end
+        self._lengths[begin] = length
+        self.used += length
+        self._peak = max(self._peak, self.used)
+        return begin
+
+    def length(self, begin: int) -> int:
+        """Bytes of the block that begins there."""
+        return self._lengths[begin]
+
+    def lend(self, begin: int, end: int) -> memoryview:
+        """What is in the block that begins there, which is somebody else's from here on."""
+        self.lent.add(begin)
+        return self.view[begin:end]
+
+    def give_back(self, begin: int) -> None:
+        """The block that begins there is free again. Raises KeyError where none was taken."""
+        self.lent.discard(begin)
+        length = self._lengths.pop(begin)
+        self.used -= length
+        self._free.setdefault(length, []).append(begin)
+
+    def _split(self, length: int) -> int:
+        """Halve the shortest free block that is long enough, until it is no longer than that."""
+        longer = [each for each, free in self._free.items() if free and each >= length]
+        if not longer:
+            return -1
+        each = min(longer)
+        begin = self._free[each].pop()
+        while each > length:
+            each >>= 1
+            self._free.setdefault(each, []).append(begin + each)
+        return begin
+
+    def _merge(self) -> None:
+        """Make of two free halves the block that they were. Not at each `give_back`: the next wants a half again."""
+        for length in sorted(self._free):
+            free = set(self._free[length])
+            for begin in sorted(free):
+                other = begin ^ length
+                if begin < other and other in free:
+                    free -= {begin, other}
+                    self._free.setdefault(length << 1, []).append(begin)
+            self._free[length] = sorted(free)
+
+    def descriptor(self) -> int:
+        """To be passed on, once: whoever takes it closes it. The mapping has one of its own."""
+        fd, self.fd = self.fd, -1
+        return fd
+
+    def look(self) -> int:
+        """To be called about once a second: the most bytes that were taken at once since the last look."""
+        peak, self._peak = self._peak, self.used
+        return peak
+
+    def trim(self) -> None:
+        """Give the system all that no block has. Raises OSError for one that is somebody's own: its seals forbid it."""
+        self._merge()
+        for length, free in self._free.items():
+            for begin in free:
+                self._map.madvise(mmap.MADV_REMOVE, begin, length)
+        self.reach = max((begin + length for begin, length in self._lengths.items()), default=0)
+
+    def close(self) -> None:
+        """Nothing more is put into it. The mapping lasts as long as a view of it."""
+        self.view.release()
+        del self._map
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+class Block:
+    """A body in an arena: where it begins, and a view of its bytes, until it is let go of."""
+
+    __slots__ = ("_on_release", "begin", "number", "size", "view")
+
+    def __init__(self, view: memoryview, number: int, begin: int, on_release: Callable[[int, int], None]) -> None:
+        """`number`: of the arena. `on_release(number, begin)`: its worker may use that block again."""
+        self.view = view
+        self.number = number
+        self.begin = begin
+        self.size = len(view)
+        self._on_release: Callable[[int, int], None] | None = on_release
+
+    def release(self) -> None:
+        """Let go of it. To do so again does nothing."""
+        on_release, self._on_release = self._on_release, None
+        if on_release is not None:
+            self.view = _NOTHING
+            on_release(self.number, self.begin)
+
+    def read(self) -> bytes:
+        """A copy of the body."""
+        return bytes(self.view)
+
+
+_NOTHING = memoryview(b"")
+
+
+def mapped(fd: int, size: int) -> memoryview:
+    """All of an arena's bytes, to be read. The mapping lasts as long as a view of it. Raises OSError, ValueError."""
+    return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_READ))
