@@ -110,8 +110,8 @@ class HttpAsyncClient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     memory_manager: Annotated[
         Literal["shm", "sys"],
         _meta(
-            "Where the bodies of replies are kept. shm: long ones in shared memory, where callers can read them who say "
-            "that they do. sys: in each process's own memory."
+            "Where the bodies of replies are kept. shm: long ones in shared memory, where callers can read them who "
+            "say that they do. sys: in each process's own memory."
         ),
     ] = "shm"
     tcp_keepalive: Annotated[int, _live("Non-zero: probe idle TCP connections.", ge=0, le=NON_ZERO)] = 0
