@@ -10,6 +10,8 @@ import mmap
 import os
 import weakref
 from collections import deque
+from functools import cached_property
+from typing import Any
 
 from hacd.shared import Body, Shared
 
@@ -17,17 +19,35 @@ from hacd.shared import Body, Shared
 class ClientArena:
     """An arena of this connection's: `number`, as the daemon has it. `returned` gets what is to be returned."""
 
-    def __init__(self, number: int, fd: int, returned: deque[tuple[int, int]]) -> None:
+    def __init__(self, number: int, size: int, fd: int, returned: deque[tuple[int, int]]) -> None:
         self.number = number
-        self.fd = fd
+        self._size = size
+        self._fd = fd
         self._returned = returned
+
+    @cached_property
+    def _map(self) -> mmap.mmap:
+        # Private: ctypes exports a part of that alone which could be written. Nobody does, so it shows the arena.
+        return mmap.mmap(self._fd, self._size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+
+    def read(self, begin: int, size: int) -> bytes:
+        """A copy of what is there. Raises OSError."""
+        return os.pread(self._fd, size, begin)
+
+    def view(self, begin: int, size: int) -> memoryview:
+        """What is there. It is given back when no view of it is left. Raises OSError."""
+        from ctypes import c_char  # 4 ms, for who has many long bodies
+
+        part: Any = (c_char * size).from_buffer(self._map, begin)
+        weakref.finalize(part, self.give_back, begin).atexit = False
+        return memoryview(part).toreadonly().cast("B")
 
     def give_back(self, begin: int) -> None:
         """What is there is not read any more."""
         self._returned.append((self.number, begin))
 
     def __del__(self) -> None:
-        os.close(self.fd)
+        os.close(self._fd)
 
 
 class Borrowed(Body):
@@ -42,14 +62,12 @@ class Borrowed(Body):
 
     def _copy(self) -> bytes:
         assert self._arena is not None  # no more than once
-        return os.pread(self._arena.fd, self.size, self._begin)
+        return self._arena.read(self._begin, self.size)
 
     def _map(self) -> memoryview:
         arena, self._arena = self._arena, None
         assert arena is not None
-        mapped = mmap.mmap(arena.fd, self.size, access=mmap.ACCESS_READ, offset=self._begin)
-        weakref.finalize(mapped, arena.give_back, self._begin).atexit = False
-        return memoryview(mapped)
+        return arena.view(self._begin, self.size)
 
     def _let_go(self) -> None:
         arena, self._arena = self._arena, None

@@ -75,7 +75,7 @@ class Inbox:
         """The daemon's word of an arena: it is new, and its descriptor came along; or, of size 0, used no more."""
         self._arenas.pop(number, None)
         if size:
-            self._arenas[number] = ClientArena(number, self._descriptor(), self._returned)
+            self._arenas[number] = ClientArena(number, size, self._descriptor(), self._returned)
 
     def _claim(self, message: Any) -> None:
         result: Any = message[-1] if isinstance(message, list) and message else None
