@@ -177,6 +177,21 @@ def test_a_file_of_routes_that_is_never_read_to_its_end(tmp_path: Path, monkeypa
         script.check_apart(str(path))
 
 
+def test_a_file_of_routes_that_begins_a_process(tmp_path: Path) -> None:
+    """That may live on, and keep all that it was born with, the pipe too."""
+    path, born = tmp_path / "routes.py", tmp_path / "born"
+    path.write_text(
+        "import os, time\nfrom hacd.routes import route\n\n@route('R')\ndef r(tx): return 1\n\n"
+        f"if not os.fork():\n    open({str(born)!r}, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(60)\n    os._exit(0)\n"
+    )
+    begin = time.monotonic()
+    script.check_apart(str(path), longest=20)
+    assert time.monotonic() - begin < 20
+    wait_for("the process", lambda: born.exists() and born.read_text())
+    os.kill(int(born.read_text()), signal.SIGKILL)
+
+
 def test_a_reload_of_such_a_file_is_refused(start_daemon: StartDaemon, tmp_path: Path, nginx: Nginx) -> None:
     """Before the front is taken for one that hangs."""
     path = tmp_path / "routes.py"

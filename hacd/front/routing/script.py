@@ -66,15 +66,16 @@ def check_apart(path: str, longest: float = 0.0) -> None:
             load(path)
             os.write(writing, RIGHT.encode())
         except SettingsError as error:
-            os.write(writing, str(error).encode("utf-8", "replace")[:4000])
+            os.write(writing, str(error).encode("utf-8", "replace")[: select.PIPE_BUF])
         finally:
             os._exit(0)
     os.close(writing)
-    with open(reading, encoding="utf-8", errors="replace") as pipe:
-        ended = bool(select.select([pipe], [], [], longest)[0])
-        if not ended:
-            os.kill(pid, signal.SIGKILL)
-        said = pipe.read() if ended else ""
+    ended = bool(select.select([reading], [], [], longest)[0])
+    if not ended:
+        os.kill(pid, signal.SIGKILL)
+    # Once, and not to its end: a process that the file began may keep the pipe for as long as it lives.
+    said = os.read(reading, select.PIPE_BUF).decode("utf-8", "replace") if ended else ""
+    os.close(reading)
     os.waitpid(pid, 0)
     if not ended:
         raise SettingsError(f"hacd.routes: {path}: it was not read within {longest:g} s: routes alone would be right")
