@@ -1,12 +1,15 @@
 """Bytes that callers make a process hold, as one sum with one bound. No socket and no clock.
 
 Law: nothing is held that is not in the sum, but for what is small and bounded by its number: LEAST of a connection,
-TRIFLE of a query. Past `limit` the connection that holds most is cut off; the others notice nothing. Queries take
+TRIFLE of a query. Past `limit`, of the user who holds most, the connection that does is cut off: nobody outlasts others
+by having many. The others notice nothing. Queries take
 QUERIES of it at the most, and are refused past that: so there is always room to read what others have to say.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from operator import itemgetter
 from sys import getsizeof
 from typing import Protocol
 
@@ -24,6 +27,9 @@ QUERIES = 0.75
 
 class Holder(Protocol):
     """A connection: halves of messages that it sent, and replies that it has not taken."""
+
+    #: whose it is
+    uid: int
 
     def cut_off(self, why: str) -> None:
         """End it at once. It says then that it holds nothing."""
@@ -50,10 +56,13 @@ class Account:
     def relieve(self) -> None:
         """Cut off who holds most, until the sum is within its limit. What queries hold is not cut off."""
         while self.total > self.limit and self._of:
-            holder = max(self._of, key=self._of.__getitem__)
-            size = self._of[holder]
+            users: Counter[int] = Counter()
+            for each, size in self._of.items():
+                users[each.uid] += size
+            ((uid, _),) = users.most_common(1)
+            size, holder = max(((size, each) for each, size in self._of.items() if each.uid == uid), key=itemgetter(0))
             self.note(holder, 0)  # in any case: this loop has an end
-            holder.cut_off(f"holds {size} bytes, the most of max_memory ({self.limit})")
+            holder.cut_off(f"holds {size} bytes, the most of the user who holds most of max_memory ({self.limit})")
 
     # -- queries
 

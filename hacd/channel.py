@@ -49,6 +49,9 @@ class Channel:
     Descriptors that come are dropped by the kernel unless `takes_descriptors`. `account` is told what is held.
     """
 
+    #: of its peer, where it matters
+    uid = -1
+
     def __init__(
         self,
         loop: Loop,

@@ -28,8 +28,9 @@ KIB, MIB = 1024, 1024 * 1024
 class Connection:
     """One that holds what it is told to."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, uid: int = 0) -> None:
         self.account = account
+        self.uid = uid
         self.entry = Entry(account)
         self.why = ""
 
@@ -56,8 +57,23 @@ def test_who_holds_most_is_cut_and_no_more_than_need_be() -> None:
     assert (sum_.total, large.why) == (10 * MIB, "")
     small.holds(2 * MIB)
     small.entry.judge()
-    assert large.why == f"holds {5 * MIB} bytes, the most of max_memory ({10 * MIB})"
+    assert large.why == f"holds {5 * MIB} bytes, the most of the user who holds most of max_memory ({10 * MIB})"
     assert (small.why, middle.why, sum_.total) == ("", "", 6 * MIB)
+
+
+def test_many_connections_are_no_shelter() -> None:
+    """Of the user who holds most, those that hold most go first; who holds more than each of them has less in all."""
+    sum_ = account(20 * MIB)
+    many = [Connection(sum_, uid=1000) for _ in range(20)]
+    honest = Connection(sum_, uid=1001)
+    honest.holds(4 * MIB)
+    for connection in many:
+        connection.holds(MIB)
+    many[7].holds(2 * MIB)
+    sum_.relieve()
+    assert (honest.why, sum_.total) == ("", 20 * MIB)
+    assert many[7].why
+    assert sum(bool(connection.why) for connection in many) == 4
 
 
 def test_what_is_small_is_not_counted() -> None:
@@ -191,7 +207,7 @@ def test_half_messages(start_daemon: StartDaemon, nginx: Nginx) -> None:
     assert most < 160
     who = f"caller uid {os.geteuid()} pid {os.getpid()} holds "
     assert who in daemon.log
-    assert f"the most of max_memory ({32 * MIB}); connection cut" in daemon.log
+    assert f"the most of the user who holds most of max_memory ({32 * MIB}); connection cut" in daemon.log
     wait_for("all to be let go of", lambda: daemon.stats()["held_bytes"] == 0)
 
 
@@ -221,8 +237,8 @@ def test_replies_that_nobody_takes(start_daemon: StartDaemon, nginx: Nginx, mana
             wait_for("its reply", lambda n=number: neighbour.stats()["replies"] == n + 1)  # type: ignore[misc]
         wait_for("the last to be judged", lambda: neighbour.stats()["held_bytes"] <= 32 * MIB)
         assert 5 <= neighbour.stats()["cut"] <= 8
-        first = daemon.log.index("the most of max_memory")
-        assert int(daemon.log[:first].split()[-2]) > 5.5 * MIB  # the larger one
+        held, _, _ = daemon.log.partition(" bytes, the most of the user who holds most of max_memory")
+        assert int(held.split()[-1]) > 5.5 * MIB  # the larger one
         assert neighbour.query(nginx.url).ok == 1
     wait_for("all to be let go of", lambda: daemon.stats()["held_bytes"] == 0)
 

@@ -119,7 +119,7 @@ class FrontProcess:
             return
         decoder = rpc.Decoder(limits.max_frame)
         channel = InTurn(self._loop, self._flusher, sock, decoder, limits.max_client_buffer, account=front.account)
-        channel.rota = front.rota
+        channel.rota, channel.uid = front.rota, peer.uid
         front.welcome(Reserved(front, channel, peer, why) if why else Session(front, channel, peer))
 
     def _worker(self, sock: socket.socket) -> None:
