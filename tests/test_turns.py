@@ -16,8 +16,9 @@ from hacd.worker.bodies import Body
 from hacd.worker.memory import Memory
 from hacd.worker.turns import AT_ONCE, BODY_SHARE, HEAD_SHARE, LINES, Turns, gather
 from tests.conftest import StartDaemon, StartOrigin
-from tests.support.origins import RawOrigin
+from tests.support.origins import Nginx, RawOrigin
 from tests.support.waiting import wait_for
+from tests.support.wire import Wire
 
 MIB = 1024 * 1024
 LINE = b"X: y\r\n"
@@ -151,6 +152,44 @@ def test_who_had_his_share_waits(start_origin: StartOrigin) -> None:
     assert AT_ONCE == 1
 
 
+def test_who_is_slow_waits_after_each_of_his_turns(start_origin: StartOrigin) -> None:
+    """No callback of his is called: he is found by what lies unread at his connection."""
+    origin, quiet = start_origin(endless_extension), start_origin(lambda _sock, _head: None)
+    multi, turns = pycurl.CurlMulti(), Turns()
+    slow = [transfer(multi, turns, origin) for _ in range(3)]
+    idle = transfer(multi, turns, quiet)
+
+    def all_slow() -> bool:
+        multi.perform()
+        turns.slow_down([*slow, idle])
+        return len(turns.waiting) == 3
+
+    wait_for("all to wait", all_slow)
+    assert set(turns.waiting) == set(slow)
+    for curl in list(turns.waiting) * 3:
+        turns.go_on()
+        assert turns.going == [curl]
+        assert curl not in turns.waiting
+        multi.perform()
+    turns.go_on()
+    assert len(turns.waiting) == 2
+    turns.forget(turns.going[0])  # in his turn
+    turns.go_on()
+    assert len(turns.waiting) == 1
+    for curl in (*slow, idle):
+        multi.remove_handle(curl)
+        turns.forget(curl)
+        curl.close()
+    multi.close()
+    assert not turns.has_any
+
+
+def endless_extension(sock: socket.socket, _head: bytes) -> None:
+    sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+    while True:
+        sock.sendall(b"x" * 65536)
+
+
 def flood(sock: socket.socket, _head: bytes) -> None:
     sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
     while True:
@@ -201,6 +240,23 @@ def test_flood_of_headers_ends_at_once(start_daemon: StartDaemon, start_origin: 
             assert (reply.ok, reply.code, reply.head, reply.rb) == (0, 100, b"", b"")
             assert reply.err == "header longer than max_header (1000 bytes)"
             assert client.query(f"{origin.url}/fits").ok == 1
+
+
+def test_extensions_without_end_hold_nobody_up(
+    start_daemon: StartDaemon, start_origin: StartOrigin, nginx: Nginx
+) -> None:
+    """libcurl reads on for all of them with each event of any: a turn would take a minute, and the worker be killed."""
+    origin = start_origin(endless_extension)
+    daemon = start_daemon(workers=1, worker_timeout=3000)
+    worker = daemon.pid("worker 1")
+    with Wire(daemon.socket) as wire, daemon.client() as neighbour:
+        wire.send(*([0, number, "query", [origin.url, {"timeout": 60_000}]] for number in range(150)))
+        wait_for("the flood", lambda: len(origin.heads) == 150)
+        for _ in range(10):
+            reply = neighbour.query(nginx.url, timeout=20_000)
+            assert (reply.ok, reply.rs) == (1, 200)
+    assert daemon.pid("worker 1") == worker
+    assert "has not answered" not in daemon.log
 
 
 @pytest.mark.parametrize("memory_manager", ["shm", "sys"])

@@ -156,7 +156,7 @@ class Engine:
     def _keep(self, transfer: Transfer) -> None:
         """Keep the handle for the next query of its shape; of too many, drop one of the shape used longest ago."""
         transfer.release()
-        is_paused = transfer.curl in self._turns.waiting  # and would stay so
+        is_paused = self._turns.knows(transfer.curl)  # and would stay so
         if transfer.set_up is not self._set_up or transfer.logs_in or is_paused:
             self._discard(transfer)
             return
@@ -225,7 +225,7 @@ class Engine:
         """Do what there is to do before the loop waits. Not to be called while it is held."""
         multi = self._multi
         wait = multi.timeout()
-        for _ in range(ROUNDS):
+        for _ in range(1 if self._turns.going else ROUNDS):  # a slow one would take each of them
             if wait == 0:
                 self._act_on_time()
             self._drain()
@@ -237,10 +237,16 @@ class Engine:
             wait = multi.timeout()
             if wait:
                 break
-        if self._turns.waiting:
+        if self._turns.has_any:
             self._turns.go_on()
             wait = 0
         self._arm(wait)
+
+    def slow_down(self) -> None:
+        """The turn took too long: those who had more than their share of it wait."""
+        if not self.held and not self._sockets.failed:
+            self._turns.slow_down([transfer.curl for transfer in self._active.values()])
+            self._arm(0)
 
     def _batch(self) -> None:
         """In the middle of a turn: what has ended so far is reported, and leaves."""

@@ -9,6 +9,7 @@ Law: the first engine that has room gets a query, so that a quiet worker has one
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import thread_time_ns
 from typing import Any
 
 import pycurl
@@ -22,6 +23,7 @@ from hacd.worker.memory import Memory
 from hacd.worker.room import CONNECTIONS, descriptors, transfers
 from hacd.worker.sockets import Watches
 from hacd.worker.transfer import refused
+from hacd.worker.turns import EACH, LONG
 
 #: transfers of one engine, as long as there may be others
 MOST = 128
@@ -43,6 +45,7 @@ class Engines:
         self.memory = Memory(settings)
         self._share = Share(report, self.memory, ledger, on_batch)
         self._watches = Watches(loop)
+        self._watches.on_long = self._judge
         self.wait_begins = self._watches.wait_begins
         self.settle = self._watches.settle
         self._settings = settings
@@ -50,6 +53,7 @@ class Engines:
         self._bound = transfers()
         self._first = self._current = Engine(self._watches, settings, CONNECTIONS, self._share)
         self._all = [self._first]
+        self._ticked = thread_time_ns()
         self._idle = 0  # looks since the last of them had something to do
         self.held = False  # until `go_on`
 
@@ -132,6 +136,16 @@ class Engines:
         for engine in self._all:
             if not self.held and (engine.has_work or engine is self._first):
                 engine.tick()
+        self._judge()
+        self._ticked = thread_time_ns()
+
+    def _judge(self) -> None:
+        """Has this turn been too long? With each event libcurl may read on for all that had more to be read."""
+        now = thread_time_ns()
+        if now - self._ticked > LONG + EACH * self.in_flight:
+            self._ticked = now
+            for engine in self._all:
+                engine.slow_down()
 
     def close(self) -> None:
         """End without a report."""

@@ -24,12 +24,14 @@ import socket
 import stat
 import time
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import Any
 
 import pycurl
 
 from hacd import log
 from hacd.loop import READABLE, WRITABLE, Loop, Poll
+from hacd.worker.turns import LONG
 
 #: Before 8.20, libcurl opened descriptors of its own for each name it resolved, unseen by
 #: OPENSOCKETFUNCTION; since then one for all, made with the multi.
@@ -79,6 +81,11 @@ class _Watch:
             sockets.act(self.fd, events)
         except pycurl.error:
             sockets.failed = True
+        table = sockets.table
+        now = monotonic_ns()
+        if now - table.acted > LONG:
+            table.on_long()
+        table.acted = now
         sockets.acts += 1
         if sockets.acts >= BATCH:
             sockets.acts = 0
@@ -132,6 +139,8 @@ class Watches:
         self.by_fd: dict[int, _Watch] = {}
         self.opened = 0  # sockets, by any of them
         self.turn = 0
+        self.acted = 0  # when curl last had acted on one: ns of the clock, which the loop's waiting counts for, too
+        self.on_long: Callable[[], None] = _nothing  # that is long ago: it may have taken all that time
         self.unknown: list[_Watch] = []  # unwanted since, but started in this turn: the kernel has them not yet
 
     def wait_begins(self) -> None:
@@ -157,7 +166,7 @@ class Sockets:
     """What one CurlMulti does with its sockets. `failed`: `socket_action` raised, the multi's state is unknown."""
 
     def __init__(self, watches: Watches, multi: pycurl.CurlMulti) -> None:
-        self._table = watches
+        self.table = watches
         self._next_complaint = 0.0
         self._lazy = pycurl.version_info()[2] >= TRUSTED_SINCE
         self._multi = multi
@@ -174,7 +183,7 @@ class Sockets:
         self.act = self._put_off
 
     def _put_off(self, fd: int, _events: int) -> tuple[int, int]:
-        watch = self._table.by_fd[fd]
+        watch = self.table.by_fd[fd]
         watch.stop()
         self._held.append(watch)
         return 0, 0
@@ -189,7 +198,7 @@ class Sockets:
 
     def open(self, _purpose: int, address: Any) -> socket.socket | int:
         """OPENSOCKETFUNCTION: a socket for curl, which takes its own copy of the descriptor."""
-        self._table.opened += 1
+        self.table.opened += 1
         try:
             sock = socket.socket(address.family, address.socktype, address.protocol)
             os.close(os.dup(sock.fileno()))  # where there is no room for curl's copy, nobody else would say so
@@ -207,7 +216,7 @@ class Sockets:
 
     def _want(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
         """M_SOCKETFUNCTION. Law: nothing may be raised out of it, or curl aborts every transfer."""
-        table = self._table
+        table = self.table
         watch = table.by_fd.get(fd)
         if what == pycurl.POLL_REMOVE:
             if watch is not None and watch.sockets is self:
@@ -226,7 +235,7 @@ class Sockets:
             self.failed = True
 
     def _watch(self, watch: _Watch | None, events: int, fd: int) -> None:
-        table = self._table
+        table = self.table
         if watch is None:
             watch = table.by_fd[fd] = _Watch(self, fd, Poll(table.loop, fd))
         if watch.active and (not watch.wanted or watch.sockets is not self):
@@ -241,7 +250,7 @@ class Sockets:
 
     def close(self) -> None:
         """Watch nothing any more."""
-        table = self._table
+        table = self.table
         for fd, watch in list(table.by_fd.items()):
             if watch.sockets is self:
                 watch.stop()  # `wait_begins` may still come upon it
