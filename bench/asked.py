@@ -51,6 +51,7 @@ class Hacd:
     """
 
     workers: int = 1
+    fronts: int = 1
     settings: Callable[[Stage], Sequence[str]] = _no_settings
     config: str = ""
     beside: Callable[[str], AbstractContextManager[None]] = _nothing_beside
@@ -111,7 +112,7 @@ def _daemon(wanted: Hacd | None, stage: Stage) -> Iterator[tuple[str | None, dic
         return
     settings = wanted.settings(stage)
     with (
-        daemon.serving(stage.directory, wanted.workers, settings, wanted.config) as hacd,
+        daemon.serving(stage.directory, wanted.workers, settings, wanted.config, wanted.fronts) as hacd,
         wanted.beside(hacd.socket),
     ):
         yield hacd.socket, {"front": hacd.front, "worker": hacd.workers}

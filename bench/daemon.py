@@ -26,19 +26,21 @@ class Daemon:
 
 
 @contextmanager
-def serving(directory: Path, workers: int, settings: Sequence[str] = (), config: str = "") -> Iterator[Daemon]:
+def serving(
+    directory: Path, workers: int, settings: Sequence[str] = (), config: str = "", fronts: int = 1
+) -> Iterator[Daemon]:
     """Run a daemon with its socket and its log in `directory`. `settings`: as for `--set`; `config`: a file's text."""
     path, log = directory / "hacd.sock", directory / "hacd.log"
     with (
         log.open("w") as stderr,
-        running(command(directory, path, workers, settings, config), stderr=stderr) as process,
+        running(command(directory, path, workers, (f"fronts={fronts}", *settings), config), stderr=stderr) as process,
     ):
         for _ in waiting(process, "hacd", log):
-            if _ready(path, workers):
+            if _ready(path, workers, fronts):
                 break
         front, ours = proc.children(process.pid, "hacd: front"), proc.children(process.pid, "hacd: worker")
-        if len(front) != 1 or len(ours) != workers:
-            raise BenchError(f"hacd has {len(front)} fronts and {len(ours)} workers, not 1 and {workers}")
+        if len(front) != fronts or len(ours) != workers:
+            raise BenchError(f"hacd has {len(front)} fronts and {len(ours)} workers, not {fronts} and {workers}")
         try:
             yield Daemon(str(path), front, ours)
         except BenchError as error:
@@ -57,9 +59,12 @@ def command(directory: Path, path: Path, workers: int, settings: Sequence[str], 
     return words
 
 
-def _ready(path: Path, workers: int) -> bool:
+def _ready(path: Path, workers: int, fronts: int) -> bool:
     try:
         with Client(str(path)) as client:
-            return sum(bool(row["pid"]) for row in client.stats()["workers"]) == workers
+            stats = client.stats()
+            if any(row["state"] != "running" for row in stats["fronts"]) or len(stats["fronts"]) != fronts:
+                return False
+            return sum(bool(row["pid"]) for row in stats["workers"]) == workers
     except HacdError:
         return False

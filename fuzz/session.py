@@ -45,7 +45,7 @@ _FILES = ("routes", "log_target")
 class Careful(Control):
     """The front's own control, but for settings that name files."""
 
-    def set(self, name: str, value: Any, who: str) -> str:
+    def set(self, name: str, value: Any, who: str) -> bool:
         """As `Control.set`."""
         if name.rpartition(".")[2] in _FILES:
             raise BadRequest(f"set: {name} is not for a fuzzer")

@@ -4,7 +4,7 @@
 READY = b"R"  # the front: every worker has said hello
 STOP = b"S"  # the front: a caller who may asks the daemon to stop
 STUCK = b"W"  # the front: this worker does not answer; its number and its pid
-CONFIG = b"C"  # the front: these settings are in force now; children of later get them
+CONFIG = b"C"  # a front: these settings are in force now; children of later get them, and fronts that have just begun
 DRAIN = b"D"  # to a child: finish what you have, take no more, end
 END = b"E"  # to a child: end now
 LOG = b"L"  # to the front: what the supervisor logged, for who tails the log
@@ -12,6 +12,7 @@ REOPEN = b"O"  # to a child: the log's file was moved away
 ALIVE = b"A"  # the front: its loop turns
 FIGURES = b"F"  # the front: what it has counted; said where systemd is told
 STATES = b"T"  # to the front: of each worker its number, its state and how often it was started again
+FRONTS = b"P"  # to the front: of each front its number, its pid, its state and how often it was started again
 RELOAD = b"H"  # to the front: read the settings and the routes again; it says the same when it has
 
 #: bytes of a datagram on the line at the most
@@ -31,3 +32,6 @@ PING = "ping"  # a heartbeat: its loop answers
 FREED = "freed"  # a file of so many bytes is let go of
 RETURNED = "returned"  # `[number, begin]`: what is in that arena, in that block, is let go of
 LEFT = "left"  # of the arena of that number: its caller has gone
+
+# Between two fronts: the one that dials says who it is, and the other says the same.
+PEER = "peer"

@@ -29,11 +29,11 @@ from msgspec.structs import replace
 from hacd import channel
 from hacd.ledger import Ledger
 from hacd.settings import Settings
-from hacd.worker import process
-channel.FULL, process.MAX_UNSENT = 300 * 1024, 1024 * 1024
+from hacd.worker import fronts, process
+channel.FULL, fronts.MAX_UNSENT = 300 * 1024, 1024 * 1024
 settings = Settings()
 settings = replace(settings, http_async_client=replace(settings.http_async_client, memory_manager="sys"))
-process.main(settings, socket.socket(fileno=int(sys.argv[1])), sys.argv[2], 1, Ledger(1))
+process.main(settings, socket.socket(fileno=int(sys.argv[1])), [(sys.argv[2], Ledger(1))], 1)
 """
 
 BODY = b"x" * (100 * KIB)
@@ -198,7 +198,7 @@ from hacd.ledger import Ledger
 from hacd.outcome import Held
 from hacd.settings import Settings
 from hacd.worker.process import WorkerProcess
-worker = WorkerProcess(Settings(), socket.socketpair()[0], "", 1, Ledger(1))
+(worker,) = WorkerProcess(Settings(), socket.socketpair()[0], [("", Ledger(1))], 1)._links
 body = shared.Shared(shared.create(), 0)
 fd = body.fd
 worker._report(1, 0, Held(b"", body, b""))

@@ -25,7 +25,7 @@ import socket, sys
 from hacd.ledger import Ledger
 from hacd.settings import Settings
 from hacd.worker import process
-process.main(Settings(), socket.socket(fileno=int(sys.argv[1])), sys.argv[2], 1, Ledger(1))
+process.main(Settings(), socket.socket(fileno=int(sys.argv[1])), [(sys.argv[2], Ledger(1))], 1)
 """
 
 

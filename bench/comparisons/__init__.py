@@ -13,7 +13,7 @@ from bench.comparison import Comparison, Plan
 COMPARISONS = ("many", "wide", "tasks", "one", "medium", "large", "https", "http2", "routes", "slow", "idle", "safety")
 
 #: cost over growth, and speed over load
-CURVES = ("suspended", "callers", "origins", "load", "in_flight", "workers")
+CURVES = ("suspended", "callers", "origins", "load", "in_flight", "workers", "fronts")
 
 NAMES = COMPARISONS + CURVES
 

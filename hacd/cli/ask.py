@@ -22,10 +22,17 @@ def stats(path: str | None, as_json: bool) -> None:
         click.echo(options.as_json(figures))
         return
     workers: list[dict[str, Any]] = figures.pop("workers")
+    fronts: list[dict[str, Any]] = figures.pop("fronts", [])
     for name, value in figures.items():
         click.echo(f"{name:<12} {value}")
-    for row in workers:
-        click.echo(f"worker {row['worker']:<5} " + " ".join(f"{k}={v}" for k, v in row.items() if k != "worker"))
+    if len(fronts) > 1:
+        _rows("front", fronts)
+    _rows("worker", workers)
+
+
+def _rows(name: str, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        click.echo(f"{name} {row[name]:<{11 - len(name)}} " + " ".join(f"{k}={v}" for k, v in row.items() if k != name))
 
 
 @click.command()

@@ -101,20 +101,21 @@ def stop(path: str | None) -> None:
 
     with Client(path) as client:
         front = client.ping()
+        pids = {front["pid"], *(row["pid"] for row in client.stats().get("fronts", ()))}
         client.stop()
-        while not (client.hung_up() if front["activated"] else _is_gone(client, front["pid"])):
+        while not (client.hung_up() if front["activated"] else _is_gone(client, pids)):
             time.sleep(0.02)
 
 
-def _is_gone(client: Client, pid: int) -> bool:
-    """The front answers while it drains, and after it the supervisor's socket waits for one to come.
+def _is_gone(client: Client, pids: set[int]) -> bool:
+    """A front answers while it drains, and after the last the supervisor's socket waits for one to come.
 
     Not for a socket of systemd's: to dial it would start the next daemon.
     """
     from hacd.errors import ConnectionLost, Refused, Unavailable
 
     try:
-        return bool(client.ping()["pid"] != pid)  # another is another daemon's, at the same path
+        return client.ping()["pid"] not in pids  # another is another daemon's, at the same path
     except (ConnectionLost, Refused):
         return False
     except Unavailable:

@@ -21,7 +21,12 @@ REMEMBERED = 4096
 
 def is_admin(peer: Peer) -> bool:
     """Whether that is root or the daemon's own user."""
-    return peer.uid in (0, os.geteuid())
+    return is_admin_uid(peer.uid)
+
+
+def is_admin_uid(uid: int) -> bool:
+    """The same, by number."""
+    return uid in (0, os.geteuid())
 
 
 class Access:

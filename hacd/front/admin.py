@@ -9,6 +9,7 @@ from hacd.front.access import is_admin
 from hacd.front.tail import parse
 
 if TYPE_CHECKING:
+    from hacd.front.peers.later import Later
     from hacd.front.sessions import Session
 
 
@@ -31,20 +32,23 @@ def stop(session: Session, params: list[Any]) -> bool:
     return True
 
 
-def set_(session: Session, params: list[Any]) -> bool:
+def set_(session: Session, params: list[Any]) -> bool | Later:
     """Change one setting while the daemon runs."""
     who = _admin(session, "set")
     if len(params) != 2 or type(params[0]) is not str:
         raise BadRequest("set: params: [name, value] would be right")
-    session.front.control.set(params[0], params[1], who)
-    return True
+    front = session.front
+    if front.peers is None:
+        return front.control.set(params[0], params[1], who)
+    return front.peers.changes.change("set", params, who)
 
 
-def reload(session: Session, params: list[Any]) -> dict[str, list[str]]:
+def reload(session: Session, params: list[Any]) -> dict[str, list[str]] | Later:
     """Read the settings again, as on SIGHUP."""
     who = _admin(session, "reload")
     none("reload", params)
-    return session.front.control.reload(who)
+    front = session.front
+    return front.control.reload(who) if front.peers is None else front.peers.changes.change("reload", [], who)
 
 
 def tail(session: Session, params: list[Any]) -> list[dict[str, Any]]:

@@ -6,14 +6,39 @@ Law: a change is judged whole before any of it holds; what is refused leaves all
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from hacd import log
 from hacd.errors import BadRequest, SettingsError
 from hacd.front.front import Front
 from hacd.front.routing.script import LONGEST, check_apart, load
+from hacd.routes import Table
 from hacd.settings import Settings, Source, check_files
-from hacd.settings.live import merged, with_value
+from hacd.settings.live import dump, merged, restore, with_value
+
+
+class Made(NamedTuple):
+    """What a change makes of the settings, what its caller is told, and what the log is, given who wanted it."""
+
+    settings: Settings
+    result: Any
+    loads: bool  # routes
+    line: Callable[[str], tuple[Any, ...]]
+    at_start: list[str]
+
+
+#: makes a change of the settings that are in force. Raises SettingsError
+Make = Callable[[Settings], Made]
+
+
+class Change(NamedTuple):
+    """What was judged, and can be made. `routes`: path and table, where it loads them."""
+
+    method: str
+    make: Make
+    loads: bool
+    routes: tuple[str, Table] | None
 
 
 class Control:
@@ -26,47 +51,90 @@ class Control:
 
     def start(self) -> None:
         """Load the routes. They were judged before the daemon started; a file that has changed since may be wrong."""
+        path = self._front.settings.hacd.routes
         try:
-            self._load_routes(self._front.settings.hacd.routes, LONGEST)
+            self._front.router.replace(path, _load_routes(path, LONGEST))
         except SettingsError as error:
             log.error("no routes: %s", error)
 
-    def set(self, name: str, value: Any, who: str) -> str:
-        """Change one setting, until the next reload or restart; its whole name. Raises BadRequest."""
-        try:
-            settings, whole = with_value(self._front.settings, name, value)
-            self._change(settings, routes=whole == "hacd.routes")
-        except SettingsError as error:
-            raise BadRequest(f"set: {error}") from None
-        log.info("%s is set to %r by %s", whole, value, who)
-        return whole
+    def set(self, name: str, value: Any, who: str) -> bool:
+        """Change one setting, until the next reload or restart. Raises BadRequest."""
+        return bool(self.make(self.judge("set", [name, value]), who))
 
     def reload(self, who: str) -> dict[str, list[str]]:
         """Read file, environment and routes again; what `set` changed goes. Raises BadRequest."""
-        try:
-            settings, changed, at_start = merged(self._front.settings, self._source.load())
-            self._change(settings, routes=True)
-        except SettingsError as error:
-            log.error("reload refused, all stays as it was: %s", error)
-            raise BadRequest(f"reload: {error}") from None
-        log.info("reloaded by %s: changed %s", who, ", ".join(changed) or "nothing")
-        if at_start:
-            log.warning("what is read at the start only stays as it was until then: %s", ", ".join(at_start))
-        return {"changed": changed, "at_start": at_start}
+        result: dict[str, list[str]] = self.make(self.judge("reload", self.whole("reload", [])), who)
+        return result
 
-    def _change(self, settings: Settings, routes: bool) -> None:
+    def whole(self, method: str, params: list[Any]) -> list[Any]:
+        """What a change is made of: of a reload, the settings as they were read. Raises BadRequest."""
+        if method == "set":
+            return params
+        try:
+            return [dump(self._source.load())]
+        except SettingsError as error:
+            raise _refused(method, error) from None
+
+    def judge(self, method: str, params: list[Any]) -> Change:
+        """A change that can be made. Raises BadRequest."""
+        make: Make = partial(_set, *params) if method == "set" else partial(_reload, restore(params[0]))
+        try:
+            made = make(self._front.settings)
+            return Change(method, make, made.loads, self._judge(made))
+        except SettingsError as error:
+            raise _refused(method, error) from None
+
+    def _judge(self, made: Made) -> tuple[str, Table] | None:
+        """The routes that it loads, if it does. Raises SettingsError."""
+        settings = made.settings
         target = settings.hacd.log_target
         if target != self._front.settings.hacd.log_target:
             log.check_target(target)
         check_files(settings)
-        if routes:
-            # Read twice, while the loop does not turn: a front that hung would be killed for it.
-            self._load_routes(settings.hacd.routes, min(LONGEST, settings.hacd.front_timeout / 3000))
+        if not made.loads:
+            return None
+        # Read twice, while the loop does not turn: a front that hung would be killed for it.
+        path = settings.hacd.routes
+        return path, _load_routes(path, min(LONGEST, settings.hacd.front_timeout / 3000))
+
+    def make(self, change: Change, who: str, say: Callable[..., None] = log.info) -> Any:
+        """It holds from now on; what its caller is told."""
+        made = change.make(self._front.settings)  # which may have changed since it was judged
+        if change.routes is not None:
+            self._front.router.replace(*change.routes)
+        self.take(made.settings)
+        say(*made.line(who))
+        if made.at_start:
+            log.warning("what is read at the start only stays as it was until then: %s", ", ".join(made.at_start))
+        return made.result
+
+    def take(self, settings: Settings) -> None:
+        """These settings are in force."""
         self._front.configure(settings)
         self._on_change(settings)
 
-    def _load_routes(self, path: str, longest: float) -> None:
-        """Take that file's routes. It is judged in a process of its own first: what it does there is done to nobody."""
-        if path:
-            check_apart(path, longest)
-        self._front.router.replace(path, load(path) if path else {})
+
+def _set(name: str, value: Any, current: Settings) -> Made:
+    settings, whole = with_value(current, name, value)
+    return Made(settings, True, whole == "hacd.routes", lambda who: ("%s is set to %r by %s", whole, value, who), [])
+
+
+def _reload(loaded: Settings, current: Settings) -> Made:
+    settings, changed, at_start = merged(current, loaded)
+    result = {"changed": changed, "at_start": at_start}
+    what = ", ".join(changed) or "nothing"
+    return Made(settings, result, True, lambda who: ("reloaded by %s: changed %s", who, what), at_start)
+
+
+def _refused(method: str, error: SettingsError) -> BadRequest:
+    if method == "reload":
+        log.error("reload refused, all stays as it was: %s", error)
+    return BadRequest(f"{method}: {error}")
+
+
+def _load_routes(path: str, longest: float) -> Table:
+    """That file's routes. It is judged in a process of its own first: what it does there is done to nobody."""
+    if not path:
+        return {}
+    check_apart(path, longest)
+    return load(path)

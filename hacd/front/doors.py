@@ -51,6 +51,16 @@ class Shares:
             del self._of[uid]
 
 
+def counted(shares: Shares | None, limit: int, uids: Iterable[int]) -> Shares | None:
+    """So many transactions a user may have from now on: `uids` have one each. Counted only where that is set."""
+    if not limit:
+        return None
+    if shares is None:
+        return Shares(limit, uids)
+    shares.limit = limit
+    return shares
+
+
 class Guest(Protocol):
     """What has to be known of a connection."""
 

@@ -21,7 +21,7 @@ from hacd.outcome import RECV_ERROR
 from hacd.query import is_idempotent, redacted
 from hacd.settings import Settings
 from hacd.settings.live import dump
-from hacd.words import ARENA, BYE, CONFIGURE, FALLBACK, HELLO, LOGGED, PING, PONG
+from hacd.words import ARENA, BYE, CONFIGURE, FALLBACK, HELLO, LOGGED, PEER, PING, PONG
 
 if TYPE_CHECKING:
     from hacd.front.front import Front
@@ -50,7 +50,7 @@ class Fleet:
         self.capabilities.configure(settings.http_async_client.authmethod)
         for link in self.links:
             self._configure(link)
-        for transaction in self.gate.open(settings.limits.max_host_connections):
+        for transaction in self.gate.open(self._front.limits.max_host_connections):
             self.give(transaction)
 
     def _configure(self, link: WorkerLink) -> None:
@@ -110,6 +110,11 @@ class Fleet:
             link.goodbye()
         elif name == LOGGED and type(value) is list:
             self._front.logged(value)
+            if self._front.peers is not None:
+                self._front.peers.heard(value)
+        elif name == PEER and self._front.peers is not None:
+            self.links.discard(link)
+            self._front.peers.visited(link.channel, value)
         else:
             raise ProtocolError("a word that is none of a worker's")
 
@@ -140,7 +145,8 @@ class Fleet:
             if not link.number:
                 continue
             if link.unanswered == most:
-                log.error("worker %d [%d] has not answered for %d ms", link.number, link.pid, most * BEAT)
+                if self._front.peers is None:  # else the supervisor says it once for all
+                    log.error("worker %d [%d] has not answered for %d ms", link.number, link.pid, most * BEAT)
                 self.dispatch.remove(link)
                 self._front.on_worker_stuck(link.number, link.pid)
             link.unanswered += 1

@@ -19,10 +19,10 @@ from hacd.errors import BUSY, STOPPING, ProtocolError, Refused
 from hacd.front.access import Access, RulesByUser
 from hacd.front.alarm import Alarm
 from hacd.front.borrowing import Borrowers
-from hacd.front.doors import Doors, Shares
+from hacd.front.delivery import Delivery
+from hacd.front.doors import Doors, Shares, counted
 from hacd.front.fleet import Fleet
-from hacd.front.owner import Owner, Sender
-from hacd.front.registry import Registry
+from hacd.front.owner import Owner
 from hacd.front.rota import Rota
 from hacd.front.routing.router import Router
 from hacd.front.sessions import Session
@@ -37,9 +37,11 @@ from hacd.outcome import ABORTED, DENIED, TIMED_OUT, Outcome, appendix, drop, fa
 from hacd.query import Query, redacted
 from hacd.rpc import pack, unpack
 from hacd.settings import Settings, slots
+from hacd.settings.shares import share
 
 if TYPE_CHECKING:
     from hacd.front.control import Control
+    from hacd.front.peers.peers import Peers
 
 #: ns of a ms; clocks are in ns, deadlines in ms
 MS = 1_000_000
@@ -56,15 +58,22 @@ EXPIRIES, STORM = 256, 50_000_000
 class Front:
     """The transactions in flight, who waits for them, and who carries them out."""
 
-    def __init__(self, loop: Loop, settings: Settings, ledger: Ledger) -> None:
+    def __init__(self, loop: Loop, settings: Settings, ledger: Ledger, number: int = 1) -> None:
+        """`number`: of the fronts that the settings want."""
+        self.number = number
+        self.peers: Peers | None = None  # where there are several
+        self.states: list[list[Any]] = []  # of each front its number, pid, state, restarts, as the supervisor has them
         self.statistics = Statistics()
-        self.transactions = Transactions(slots(settings.http_async_client.hash_size))
+        size = slots(settings.http_async_client.hash_size)
+        self.transactions = Transactions(size, number, settings.hacd.fronts)
         self.sessions: set[Session] = set()
         self.account = Account()
         self.doors = Doors()
         self._shares: Shares | None = None  # of transactions, where users have a bound of their own
         self.borrowers = Borrowers()
-        self.registry: Registry[Session] = Registry()
+        self.delivery = Delivery(self)
+        self.deliver = self.delivery.deliver
+        self.registry = self.delivery.registry
         self.router = Router(loop, self)
         self.tail = Tail()
         self.ledger = ledger
@@ -95,24 +104,17 @@ class Front:
         """These settings are in force from now on; workers are told too."""
         self.settings = settings
         self._timeout = settings.http_async_client.connection_timeout
-        self._max_transactions = settings.limits.max_transactions
-        self._max_client = settings.limits.max_client_in_flight
-        self.account.limit = settings.limits.max_memory
-        self.doors.configure(settings.limits)
-        self._share(settings.limits.max_user_transactions)
+        self.limits = limits = share(settings)
+        self._max_transactions = limits.max_transactions
+        self._max_client = limits.max_client_in_flight
+        self.account.limit = limits.max_memory
+        self.doors.configure(limits)
+        uids = (transaction.session.peer.uid for transaction in self.transactions)
+        self._shares = counted(self._shares, limits.max_user_transactions, uids)
         files.confine(settings.hacd.tls_dirs)
         self.access = Access(settings)
         self._rules = RulesByUser(settings) or None  # most have none, and then a query pays one test
         self.fleet.configure(settings)
-
-    def _share(self, limit: int) -> None:
-        """So many transactions a user may have. They are counted only where that is set."""
-        if not limit:
-            self._shares = None
-        elif self._shares is None:
-            self._shares = Shares(limit, (transaction.session.peer.uid for transaction in self.transactions))
-        else:
-            self._shares.limit = limit
 
     def _clock_ms(self) -> int:
         return self.read_clock() // MS
@@ -270,16 +272,6 @@ class Front:
         url = redacted(transaction.url)
         self.complaints.warning("%s: %s, asked for by %s", url, why, transaction.session.peer, to=to)
 
-    def deliver(self, transaction: Transaction, outcome: Outcome, sender: Sender) -> None:
-        """The reply of an unsuspended query: to the daemon's own route, to who registered for it, or to its sender."""
-        if transaction.route in self.router.table:
-            self.router.resume(transaction, outcome, sender)
-            return
-        taker = self.registry.choose(transaction.route, sender) or sender
-        if not taker.take(transaction, outcome):
-            self.statistics.undelivered += 1
-            drop(outcome)
-
     def abort(self, transaction: Transaction, code: int, err: str) -> None:
         """End a transaction from this side, and call its transfer off."""
         if transaction.worker is not None:
@@ -368,6 +360,8 @@ class Front:
         """A caller has gone."""
         self.sessions.discard(session)
         self.doors.leave(session)
+        if self.peers is not None:
+            self.peers.left(session)
         self.registry.remove(session)
         self.tail.leave(session.channel)
 
@@ -382,6 +376,7 @@ class Front:
         return (
             not self.transactions.live
             and not self.rota.waiting
+            and (self.peers is None or not self.peers.busy)
             and not any(session.channel.pending for session in self.sessions if not self.tail.follows(session.channel))
         )
 
@@ -389,6 +384,8 @@ class Front:
         """The time to drain is over: what is in flight ends with an error, and routes send nothing more."""
         self.ending = True
         self.abort_each([transaction.id for transaction in self.transactions], ABORTED, "the daemon is stopping")
+        if self.peers is not None:
+            self.peers.offers.end_all()
 
 
 def _nobody(*_: int) -> None:

@@ -20,10 +20,16 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Listener:
-    """Calls `on_connection(socket)` for each connection. The socket is the supervisor's, and stays open there."""
+    """Calls `on_connection(socket)` for each connection. The socket is the supervisor's, and stays open there.
 
-    def __init__(self, loop: Loop, sock: socket.socket, on_connection: Callable[[socket.socket], None]) -> None:
+    `rush`: how many at one wake-up. Where other processes accept on it too, one that took all would leave them idle.
+    """
+
+    def __init__(
+        self, loop: Loop, sock: socket.socket, on_connection: Callable[[socket.socket], None], rush: int = RUSH
+    ) -> None:
         sock.setblocking(False)
+        self._rush = rush
         self._sock = sock
         self._on_connection = on_connection
         self._poll = Poll(loop, sock.fileno())
@@ -39,7 +45,7 @@ class Listener:
         self._poll.start(READABLE, self._ready)
 
     def _ready(self, _handle: Any, _events: int | None, _error: int | None) -> None:
-        for _ in range(RUSH):
+        for _ in range(self._rush):
             try:
                 connection, _address = self._sock.accept()
             except (BlockingIOError, ConnectionAbortedError):

@@ -14,12 +14,16 @@ from hacd.front import admin
 from hacd.front.access import is_admin
 from hacd.front.admin import none
 from hacd.front.figures import figures
+from hacd.front.routing.transaction import RoutedTransaction
 from hacd.outcome import ABORTED
 from hacd.query import check_route, redacted
 
 if TYPE_CHECKING:
-    from hacd.front.owner import Owner
+    from hacd.front.front import Front
+    from hacd.front.owner import Owner, Peer
+    from hacd.front.peers.later import Later
     from hacd.front.sessions import Session
+    from hacd.front.transactions import Transaction
 
 
 #: rows of `transactions`, and characters of a URL in it
@@ -63,18 +67,24 @@ def hello(session: Session, params: list[Any]) -> dict[str, Any]:
     }
 
 
-def stats(session: Session, params: list[Any]) -> dict[str, Any]:
-    """The counters."""
+def stats(session: Session, params: list[Any]) -> dict[str, Any] | Later:
+    """The counters, of all fronts."""
     none("stats", params)
-    return figures(session.front)
+    front = session.front
+    return figures(front) if front.peers is None else front.peers.stats()
 
 
-def transactions(session: Session, params: list[Any]) -> list[dict[str, Any]]:
+def transactions(session: Session, params: list[Any]) -> list[dict[str, Any]] | Later:
     """The LISTED oldest transactions in flight, the oldest first. A caller sees those of its own user."""
     none("transactions", params)
-    front = session.front
+    front, peer = session.front, session.peer
+    return transactions_for(front, peer) if front.peers is None else front.peers.transactions(peer)
+
+
+def transactions_for(front: Front, peer: Peer) -> list[dict[str, Any]]:
+    """Those of this front that he may see."""
     now = front.read_clock()
-    seen = (transaction for transaction in front.transactions if _may_see(session, transaction.session))
+    seen = (transaction for transaction in front.transactions if _may_see(peer, transaction.session))
     return [
         {
             "id": front.public_id(transaction.id),
@@ -87,7 +97,7 @@ def transactions(session: Session, params: list[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def cancel(session: Session, params: list[Any]) -> bool:
+def cancel(session: Session, params: list[Any]) -> bool | Later:
     """End a transaction of the caller's user; its caller gets an error outcome, code 42.
 
     A caller who waits for a suspended query does not know its id yet: a number means the query
@@ -97,18 +107,28 @@ def cancel(session: Session, params: list[Any]) -> bool:
         raise BadRequest("cancel: params: [id] would be right, with the id as `send` gave it")
     front = session.front
     wanted = params[0]
-    if type(wanted) is int:
-        if wanted in session.runs:
-            session.runs[wanted].call_off("its caller called it off")
-            return True
-        transaction = session.transactions.get(wanted) if wanted >= 0 else None
-    else:
-        transaction = front.find(wanted)
-    if transaction is None:
-        return False
-    if not _may_see(session, transaction.session):
+    if type(wanted) is str:
+        return (
+            cancel_for(front, session.peer, wanted) if front.peers is None else front.peers.cancel(session.peer, wanted)
+        )
+    run = session.runs.get(wanted)
+    if isinstance(run, RoutedTransaction):
+        run.call_off("its caller called it off")
+        return True
+    transaction = session.transactions.get(wanted) if wanted >= 0 else None
+    return transaction is not None and _cancel(front, session.peer, transaction)
+
+
+def cancel_for(front: Front, peer: Peer, id_: str) -> bool:
+    """End a transaction of this front for him, if it is his."""
+    transaction = front.find(id_)
+    return transaction is not None and _cancel(front, peer, transaction)
+
+
+def _cancel(front: Front, peer: Peer, transaction: Transaction) -> bool:
+    if not _may_see(peer, transaction.session):
         owner = transaction.session.peer
-        front.complaints.warning("caller %s: cancel refused: the transaction is uid %d's", session.peer, owner.uid)
+        front.complaints.warning("caller %s: cancel refused: the transaction is uid %d's", peer, owner.uid)
         return False
     front.abort(transaction, ABORTED, "cancelled")
     return True
@@ -124,6 +144,8 @@ def register(session: Session, params: list[Any]) -> bool:
     if len(registry.routes(session) | routes) > ROUTES_MAX:
         raise BadRequest(right)
     registry.add(session, routes)
+    if session.front.peers is not None:
+        session.front.peers.registered(session)
     return True
 
 
@@ -134,8 +156,8 @@ def run(params: Any) -> tuple[str, dict[str, Any]]:
     return params[0], check_vars(params[1] if len(params) == 2 else None) or {}
 
 
-def _may_see(session: Session, owner: Owner) -> bool:
-    return session.peer.uid == owner.peer.uid or is_admin(session.peer)
+def _may_see(peer: Peer, owner: Owner) -> bool:
+    return peer.uid == owner.peer.uid or is_admin(peer)
 
 
 METHODS: dict[str, Callable[[Session, list[Any]], Any]] = {
@@ -147,6 +169,9 @@ METHODS: dict[str, Callable[[Session, list[Any]], Any]] = {
     "register": register,
     **admin.METHODS,
 }
+
+#: those whose answers come later than the calls, where there are other fronts to ask
+LATER = frozenset(("stats", "transactions", "cancel", "set", "reload"))
 
 #: of a caller's budget for one turn of the loop, where a call costs more than others
 COSTS = {"transactions": 64, "tail": 64}

@@ -71,3 +71,6 @@ class Sender(Owner, Protocol):
 
     def take(self, transaction: Transaction, outcome: Outcome) -> bool:
         """Take a reply that nobody else takes, of a query that was not suspended; False if it cannot."""
+
+    def take_packed(self, outcome: bytes, tail: bytes) -> bool:
+        """The same, when its record serves another query already: packed, and the tail that belongs to it."""

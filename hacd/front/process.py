@@ -13,17 +13,19 @@ from hacd.flusher import Flusher
 from hacd.front.control import Control
 from hacd.front.fleet import BEAT
 from hacd.front.front import Front
-from hacd.front.listener import Listener
+from hacd.front.listener import RUSH, Listener
 from hacd.front.owner import Peer
+from hacd.front.peers.peers import Peers
 from hacd.front.pulse import Duties, Pulse
 from hacd.front.reserve import Reserved
 from hacd.front.rota import InTurn
 from hacd.front.sessions import Session
 from hacd.front.workers import WorkerLink
 from hacd.ledger import Ledger
+from hacd.log.entry import Entry
 from hacd.loop import Loop, Timer
 from hacd.settings import Settings, Source
-from hacd.settings.live import dump
+from hacd.settings.live import dump, restore
 from hacd.settings.table import BODY_MAX
 from hacd.trim import Trim
 
@@ -53,14 +55,19 @@ class FrontProcess:
     ) -> None:
         self._loop = Loop()
         self._flusher = Flusher(self._loop)
-        self.front = Front(self._loop, settings, ledger)
-        log.pass_to(lambda event: self.front.logged([event.as_map()]))
+        self.front = Front(self._loop, settings, ledger, duties.number)
+        self._peers: Peers | None = None
+        if len(duties.paths) > 1:
+            self._peers = self.front.peers = Peers(self._loop, self._flusher, self.front, duties.number, duties.paths)
+        log.pass_to(self._logged)
         self._control = self.front.control = Control(source, self.front, self._changed)
         on_word: dict[bytes, process.OnWord] = {
             words.DRAIN: lambda _: self._drain(),
             words.END: lambda _: self._end(),
             words.RELOAD: self._reload,
             words.STATES: lambda states: setattr(self.front.fleet, "states", rpc.unpack(states)),
+            words.FRONTS: lambda states: setattr(self.front, "states", rpc.unpack(states)),
+            words.CONFIG: lambda settings: self._control.take(restore(settings)),
             words.REOPEN: lambda _: log.reopen(),
             words.LOG: lambda event: self.front.logged([rpc.unpack(event)]),
         }
@@ -71,7 +78,7 @@ class FrontProcess:
         self._beats = Timer(self._loop)
         self._beats.start(self._beat, BEAT / 1000, BEAT / 1000)
         self._trim = Trim()
-        self._public = Listener(self._loop, public, self._caller)
+        self._public = Listener(self._loop, public, self._caller, RUSH if self._peers is None else 1)
         self._internal = Listener(self._loop, internal, self._worker)
         self.front.activated = duties.activated
         self._pulse = Pulse(self._loop, self.front, duties, self._child.mention)
@@ -82,11 +89,21 @@ class FrontProcess:
     def run(self) -> None:
         """Serve until stopped."""
         self._control.start()
+        if self._peers is not None:
+            self._peers.start()
         self._loop.run()
+
+    def _logged(self, event: Entry) -> None:
+        """This process logged something, which is for who tails the log, here or at another front."""
+        self.front.logged([event.as_map()])
+        if self._peers is not None:
+            self._peers.pass_on(event)
 
     def _beat(self, _timer: Any) -> None:
         """Once a second."""
         self.front.fleet.beat()
+        if self._peers is not None:
+            self._peers.beat()
         self._trim.look()
 
     def _reload(self, _: bytes) -> None:
@@ -130,8 +147,9 @@ class FrontProcess:
             return
         front = self.front
         shm = front.settings.http_async_client.memory_manager == "shm"
+        takes = shm or self._peers is not None  # another front's tickets are descriptors, too
         front.fleet.join(
-            WorkerLink(self._loop, self._flusher, sock, MAX_MESSAGE, front.outcomes, front.statistics, shm)
+            WorkerLink(self._loop, self._flusher, sock, MAX_MESSAGE, front.outcomes, front.statistics, takes)
         )
 
     # -- the end
@@ -184,8 +202,9 @@ def main(
     ledger: Ledger,
 ) -> None:
     """The front's life, from the fork to its end."""
-    process.title("front")
-    log.configure("front", settings.hacd)
+    name = "front" if len(duties.paths) == 1 else f"front {duties.number}"
+    process.title(name)
+    log.configure(name, settings.hacd)
     front = FrontProcess(source, settings, line, public, internal, duties, ledger)
     log.info("listening on %s", public.getsockname())
     front.run()

@@ -27,6 +27,10 @@ class Duties(NamedTuple):
     figures: bool = False
     #: s between two signs of life: for the supervisor, and for systemd's watchdog through it
     beat: float = 1.0
+    #: the number of this front
+    number: int = 1
+    #: where workers and other fronts dial, of all fronts by their numbers
+    paths: tuple[str, ...] = ("",)
 
 
 class Pulse:

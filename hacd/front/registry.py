@@ -7,7 +7,7 @@ connections that registered for a route, each takes a reply in turn.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 
@@ -31,6 +31,10 @@ class Registry(Generic[T]):
     def routes(self, taker: T) -> set[str]:
         """The routes that a connection has registered for."""
         return self._routes.get(taker, set())
+
+    def all(self) -> Iterator[tuple[T, set[str]]]:
+        """Every connection that registered, and its routes."""
+        yield from self._routes.items()
 
     def add(self, taker: T, routes: Iterable[str]) -> None:
         """From now on `taker` is one of those who take replies of these routes."""

@@ -23,6 +23,10 @@ class Postponed(Exception):
     """A long call's turn has not come: to be made again when `long_later` says so."""
 
 
+class Unanswered(Postponed):
+    """Too many calls of this caller wait for other fronts: to be made again when one has ended."""
+
+
 class Rota:
     """Who comes in the next turn, each once."""
 

@@ -28,7 +28,8 @@ from hacd.front import methods
 from hacd.front.access import is_admin
 from hacd.front.borrowing import OFTEN, Borrower, Lent
 from hacd.front.owner import Owner, Peer
-from hacd.front.rota import Postponed
+from hacd.front.peers.later import Later
+from hacd.front.rota import Postponed, Unanswered
 from hacd.front.routing.transaction import Caller, RoutedTransaction
 from hacd.outcome import ABORTED, Held, Outcome, appendix
 from hacd.query import parse
@@ -43,13 +44,16 @@ if TYPE_CHECKING:
 BUDGET = 256
 COST = 4
 
+#: calls of one caller that other fronts are asked for at a time; what follows them waits
+ASKED = 64
+
 _RESUME = rpc.notification_head("resume")
 
 
 class Session:
     """One caller. `transactions` holds those of his that are in flight: suspended ones by the
-    msgid of their call, unsuspended ones by their id, negative; `runs` his calls of routes, by
-    msgid; `routed` the queries of the routes that he entered, by id."""
+    msgid of their call, unsuspended ones by their id, negative; `runs` his calls of routes, and those that
+    other fronts are asked for, by msgid; `routed` the queries of the routes that he entered, by id."""
 
     inside = False
     #: it is past the bounds (`reserve.py`)
@@ -59,7 +63,7 @@ class Session:
         self.front = front
         self.peer = peer
         self.transactions: dict[int, Transaction] = {}
-        self.runs: dict[int, RoutedTransaction] = {}
+        self.runs: dict[int, RoutedTransaction | Later] = {}
         self.routed: dict[int, Transaction] = {}
         self.takes_descriptors = self.borrows = False
         self.into = COMMON
@@ -67,6 +71,8 @@ class Session:
         self._long = 0  # bodies that were long
         self._rest: Iterator[Any] | None = None  # calls that wait for this caller's next turn
         self._break: ProtocolError | None = None  # what broke the stream behind those
+        self._asked = 0  # calls that other fronts are asked for
+        self._held_up = False  # until one of them is answered
         self.channel = channel
         channel.on_messages = self._messages
         channel.on_broken = self._broken
@@ -95,6 +101,8 @@ class Session:
                 if budget <= 0:
                     self._later(calls, self.front.rota.later)
                     return
+        except Unanswered:
+            self._later(chain((message,), calls), self._when_answered)
         except Postponed:
             self._later(chain((message,), calls), self.front.rota.long_later)
 
@@ -188,10 +196,39 @@ class Session:
             raise Refused(UNKNOWN_METHOD, f"method {shown(method)} is unknown; there are: {known}")
         if type(params) is not list:
             raise BadRequest(f"{method}: params: a list would be right")
+        if self.front.peers is not None and method in methods.LATER:
+            if self._asked >= ASKED:
+                raise Unanswered
+            self._new(msgid)
         if method in methods.COSTS:
             self.front.rota.take_long()
-        self.respond(msgid, call(self, params))
+        result = call(self, params)
+        if type(result) is Later:
+            self._wait(msgid, result)
+        else:
+            self.respond(msgid, result)
         return methods.COSTS.get(method, COST)
+
+    def _wait(self, msgid: int, later: Later) -> None:
+        """Other fronts are asked: the call ends when they have answered."""
+        self._asked += 1
+        if not later.given:
+            self.runs[msgid] = later
+        later.then(partial(self._answered, msgid))
+
+    def _when_answered(self, _go_on: Callable[[], None]) -> None:
+        self._held_up = True
+
+    def _answered(self, msgid: int, result: Any, refusal: Refused | None) -> None:
+        self._asked -= 1
+        self.runs.pop(msgid, None)
+        if self._held_up:
+            self._held_up = False
+            self.front.rota.later(self.catch_up)
+        if refusal is None:
+            self.respond(msgid, result)
+        else:
+            self._refuse(msgid, refusal)
 
     def _not_a_request(self, message: Any) -> None:
         """A notification is a call that wants no response; anything else is no MessagePack-RPC."""
@@ -239,6 +276,13 @@ class Session:
         if self.channel.deaf:
             return False
         self._give(_RESUME, transaction, outcome)
+        return True
+
+    def take_packed(self, outcome: bytes, tail: bytes) -> bool:
+        """The same of one that is packed, with the tail that belongs to it."""
+        if self.channel.deaf:
+            return False
+        self.channel.send(_RESUME, outcome, tail)
         return True
 
     def _give(self, head: bytes, transaction: Transaction, outcome: Outcome) -> None:
@@ -291,8 +335,10 @@ class Session:
 
     def _broken(self, error: ProtocolError) -> None:
         """Framing is lost: one error, and the connection ends. What was whole before comes first."""
-        if self._rest is not None:
+        if self._rest is not None or self._asked:
             self._break = error
+            if self._rest is None:
+                self._later(iter(()), self._when_answered)
             return
         msgid = error.msgid if isinstance(error, FrameTooLarge) else None
         code = TOO_LARGE if isinstance(error, FrameTooLarge) else BAD_REQUEST

@@ -6,6 +6,7 @@ later for that id, or for an older holder of its slot, finds nothing. No socket 
 `hash_size` slots are made at start, each with a record that serves one transaction after the
 other. An id is generation and slot, so finding is one index and one comparison. When no slot
 is free, a transaction gets a record of its own, chained to the slot number that none has.
+Where there are several fronts, the generation of front K is K, and grows by their number: no two have the same id.
 """
 
 from __future__ import annotations
@@ -64,13 +65,15 @@ class Transaction:
 class Transactions:
     """All transactions in flight, by id."""
 
-    def __init__(self, hash_size: int) -> None:
-        """`hash_size`: a power of two, as `settings.slots` gives it."""
-        self._slots = [Transaction(1 << SLOT_BITS | slot) for slot in range(hash_size)]
+    def __init__(self, hash_size: int, front: int = 1, fronts: int = 1) -> None:
+        """`hash_size`: a power of two, as `settings.slots` gives it; `front` of `fronts`: whose ids these are."""
+        self._slots = [Transaction(front << SLOT_BITS | slot) for slot in range(hash_size)]
         # Taken from the end: the slot that was used last is the one that is warm.
         self._free = self._slots[::-1]
         self._chained: dict[int, Transaction] = {}
-        self._generation = 0
+        self._generation = front - fronts
+        self._fronts = fronts
+        self._step = fronts << SLOT_BITS
         self._size = hash_size
         self.live = 0
 
@@ -86,7 +89,7 @@ class Transactions:
         if self._free:
             transaction = self._free.pop()
         else:
-            self._generation += 1
+            self._generation += self._fronts
             transaction = Transaction(self._generation << SLOT_BITS | CHAINED)
             self._chained[transaction.id] = transaction
         transaction.live = True
@@ -115,5 +118,5 @@ class Transactions:
         transaction.attempts = 0
         transaction.xdata = b""
         transaction.url = ""
-        transaction.id += 1 << SLOT_BITS
+        transaction.id += self._step
         self._free.append(transaction)

@@ -7,12 +7,15 @@ start only.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from hacd.rpc import CHUNK
 from hacd.settings import lists
+from hacd.settings.rows import a_list as _list
+from hacd.settings.rows import live as _live
+from hacd.settings.rows import meta as _meta
 
 KIB, MIB = 1024, 1024 * 1024
 DAY = 86_400_000
@@ -24,19 +27,6 @@ NON_ZERO = 2**31 - 1
 
 #: bytes that a frame and a body can be allowed to have at the most
 FRAME_MAX = BODY_MAX = 1024 * MIB
-
-
-def _meta(text: str, unit: str = "", live: bool = False, right: str = "", **bounds: Any) -> Meta:
-    return Meta(description=text, extra={"unit": unit, "live": live, "right": right}, **bounds)
-
-
-def _live(text: str, unit: str = "", **bounds: Any) -> Meta:
-    return _meta(text, unit, live=True, **bounds)
-
-
-def _list(text: str, item: lists.Item) -> Meta:
-    right = f"a list of at most {item.most}, each {item.right},"
-    return Meta(description=text, max_length=item.most, extra={"unit": "", "live": True, "right": right, "item": item})
 
 
 class HttpAsyncClient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -132,6 +122,16 @@ class Hacd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             max_length=99,
         ),
     ] = ""
+    fronts: Annotated[
+        int,
+        _meta(
+            "Front processes that accept callers on the one socket: more than one where one is the bound, from three "
+            "workers on. Of limits that count, or are bytes, in all, each has its share, rounded down, and at least 1.",
+            "count",
+            ge=1,
+            le=64,
+        ),
+    ] = 1
     socket_mode: Annotated[
         str,
         _meta(

@@ -21,7 +21,7 @@ def main(source: Source, settings: Settings, path: str) -> None:
     setproctitle.setproctitle(f"hacd: supervisor {path}")
     log.configure("supervisor", settings.hacd)
     supervisor = Supervisor(source, settings, path, given, notify)
-    log.pass_to(supervisor.relay.take)
+    log.pass_to(supervisor.take_log)
     open_files.take_all()
     _log_rounding(settings)
     if given:

@@ -35,5 +35,7 @@ def judge(settings: Settings) -> None:
 
 def need(settings: Settings) -> int:
     """Descriptors that the process with the most of them may need: the front for callers, or a worker for origins."""
-    front = settings.limits.max_clients + settings.http_async_client.workers
+    fronts = settings.hacd.fronts
+    # Of the other fronts each has one connection of its own and one of this one's.
+    front = settings.limits.max_clients // fronts + settings.http_async_client.workers + 2 * (fronts - 1)
     return max(front, CONNECTIONS) + BODIES + OWN

@@ -14,7 +14,8 @@ from hacd.settings import Hacd
 
 BACKLOG = 4096
 
-#: what the workers dial has the public socket's path and this
+#: what the workers dial has the public socket's path and this; where there are several fronts, .front1 and so on,
+#: which is not longer
 INTERNAL = ".workers"
 
 #: bytes of a socket's path, as Linux has it

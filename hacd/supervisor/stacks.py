@@ -65,6 +65,10 @@ class LastWords:
         os.kill(child.pid, signal.SIGUSR2)
         self._asked[child] = time.monotonic() + LAST_WORDS
 
+    def is_asked(self, child: Child) -> bool:
+        """Whether it has been, and is not gone yet."""
+        return child in self._asked
+
     def times(self) -> Iterable[float]:
         """When somebody's moment is over."""
         return self._asked.values()

@@ -1,7 +1,7 @@
-"""The supervisor: forks the front and the workers, reaps them, restarts them, and stops them in order.
+"""The supervisor: forks the fronts and the workers, reaps them, restarts them, and stops them in order.
 
 Signal handlers only wake it up; what a signal means is decided in `run`. Children are told to
-stop in the order in which queries go: first the front, which drains, then the workers.
+stop in the order in which queries go: first the fronts, which drain, then the workers.
 """
 
 from __future__ import annotations
@@ -15,26 +15,22 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from hacd import log, rpc
+from hacd import log, rpc, words
 from hacd.errors import HacdError
-from hacd.ledger import Ledger
-from hacd.log.relay import Relay
+from hacd.log.entry import Entry
 from hacd.settings import Settings, Source, slots
 from hacd.settings.live import restore
 from hacd.supervisor import open_files, sockets
+from hacd.supervisor.births import Births
 from hacd.supervisor.children import RETRIES, Child, State, how
+from hacd.supervisor.fronts import Front, Fronts
 from hacd.supervisor.notify import Notify
 from hacd.supervisor.report import Report
 from hacd.supervisor.signals import Signals
 from hacd.supervisor.stacks import LastWords, Stack
-from hacd.supervisor.watch import LOOK, Watch
-from hacd.words import ALIVE, CONFIG, DATAGRAM, DRAIN, END, FIGURES, LOG, READY, RELOAD, REOPEN, STATES, STOP, STUCK
 
 #: seconds that a worker gets to end, and a front beyond its drain, before SIGKILL
 GRACE = 3.0
-
-#: signs of life that the front gives within the time that systemd waits for one
-BEATS = 3
 
 
 class Supervisor:
@@ -46,35 +42,30 @@ class Supervisor:
     def __init__(
         self, source: Source, settings: Settings, path: str, given: socket.socket | None, notify: Notify
     ) -> None:
-        self._source = source
         self._settings = settings
         self._path = path
-        self._given = given
         self._notify = notify
-        self._internal_path = path + sockets.INTERNAL
         self._selector = selectors.DefaultSelector()
-        self._ledger = Ledger(slots(settings.http_async_client.hash_size))
         self._lines: dict[Child, socket.socket] = {}
         self._last_words = LastWords()
-        self._watch = Watch()
         self._stops = 0
         self._kill_at: float | None = None
         self._ready_said = False
         self._gave_up = False
-        self._reload_wanted = False  # SIGHUP came, and the front has not answered it yet
-        self.relay = Relay(self._pass_on)
-        self.front = Child("front", 0)
+        size = slots(settings.http_async_client.hash_size)
+        self.fronts = Fronts(settings.hacd.fronts, path, size, self._pass_on)
+        self._births = Births(source, given, notify, self.fronts)
         count = settings.http_async_client.workers
         self.workers = [Child(f"worker {number}", number) for number in range(1, count + 1)]
         self._report = Report(notify, self._children)
-        self._on_word: dict[bytes, Callable[[bytes], None]] = {
-            READY: lambda _: self._front_is_ready(),
-            STOP: lambda _: self._asked_to_stop(),
-            STUCK: lambda worker: self._kill_stuck(*rpc.unpack(worker)),
-            CONFIG: self._configured,
-            RELOAD: lambda _: self._reloaded(),
-            ALIVE: lambda _: self._alive(),
-            FIGURES: lambda figures: self._report.count(rpc.unpack(figures)),
+        self._on_word: dict[bytes, Callable[[Front, bytes], None]] = {
+            words.READY: lambda front, _: self._front_is_ready(front),
+            words.STOP: lambda _, __: self._asked_to_stop(),
+            words.STUCK: lambda front, worker: self._kill_stuck(front, *rpc.unpack(worker)),
+            words.CONFIG: self._configured,
+            words.RELOAD: lambda front, _: self._reloaded(front),
+            words.ALIVE: lambda front, _: self._alive(front),
+            words.FIGURES: self._count,
         }
 
     def run(self) -> None:
@@ -84,8 +75,9 @@ class Supervisor:
         self._selector.register(self._signals.wake, selectors.EVENT_READ)
         bound: list[str] = []
         try:
-            self._bind(bound)
-            log.info("hacd starts: %d workers, socket %s", len(self.workers), self._path)
+            self._births.bind(self._path, self._settings, bound)
+            fronts = f"{len(self.fronts)} fronts, " if len(self.fronts) > 1 else ""
+            log.info("hacd starts: %s%d workers, socket %s", fronts, len(self.workers), self._path)
             open_files.judge(self._settings)
             while not self._ended():
                 self._spawn_due()
@@ -94,7 +86,8 @@ class Supervisor:
                 self._handle_signals()
                 self._look()
                 self._kill_late()
-                self.relay.flush()
+                for front in self.fronts:
+                    front.relay.flush()
         finally:
             self._signals.ignore()
             for path in bound:
@@ -103,19 +96,9 @@ class Supervisor:
             raise HacdError("the front cannot live: the log says how it died")
         log.info("hacd ends")
 
-    def _bind(self, bound: list[str]) -> None:
-        """Listen. `bound` gets the paths of what is to be removed at the end: not that of a socket of systemd's."""
-        if self._given is not None:
-            self._public = self._given
-        else:
-            self._public = sockets.listen(self._path, self._settings.hacd)
-            bound.append(self._path)
-        self._internal = sockets.bind(self._internal_path, 0o600)
-        bound.append(self._internal_path)
-
     @property
     def _children(self) -> list[Child]:
-        return [self.front, *self.workers]
+        return [*self.fronts, *self.workers]
 
     def _ended(self) -> bool:
         return all(child.state is State.ENDED for child in self._children)
@@ -127,7 +110,7 @@ class Supervisor:
         times = [child.due for child in self._children if child.state is State.BACKOFF]
         times += [self._kill_at] if self._kill_at is not None else []
         times += self._last_words.times()
-        times += [self._watch.due] if self._watch.due is not None else []
+        times += self.fronts.times()
         timeout = max(0.0, min(times) - time.monotonic()) if times else None
         for key, _ in self._selector.select(timeout):
             if key.fileobj is self._signals.wake:
@@ -137,18 +120,24 @@ class Supervisor:
 
     def _hear(self, child: Child) -> None:
         try:
-            said = self._lines[child].recv(DATAGRAM)
+            said = self._lines[child].recv(words.DATAGRAM)
         except OSError:
             said = b""
         on_word = self._on_word.get(said[:1])
         if not said:
             self._hang_up(child)
-        elif on_word is not None:
-            on_word(said[1:])
+        elif on_word is not None and isinstance(child, Front):
+            on_word(child, said[1:])
 
-    def _front_is_ready(self) -> None:
-        self.front.ready()
-        if not self._ready_said:
+    def _front_is_ready(self, front: Front) -> None:
+        front.was_ready = True
+        if front.state is State.STARTING:
+            front.ready()
+            self._tell_states()
+        self._ready_if_all()
+
+    def _ready_if_all(self) -> None:
+        if not self._ready_said and self.fronts.are_ready():
             self._ready_said = True
             log.info("ready")
             self._report.ready()
@@ -158,33 +147,48 @@ class Supervisor:
             log.info("a caller asked to stop")
             self._stop()
 
-    def _configured(self, settings: bytes) -> None:
+    def _configured(self, front: Front, settings: bytes) -> None:
+        """A front says what is in force. One that was forked before, and could not be asked yet, hears it here."""
         self._settings = restore(settings)
         log.reconfigure(self._settings.hacd)
+        for other in self.fronts:
+            if other is not front and other.state is State.STARTING:
+                self._say(other, words.CONFIG + settings)
 
-    def _reloaded(self) -> None:
-        self._reload_wanted = False
-        self._report.reloaded()
+    def _count(self, front: Front, figures: bytes) -> None:
+        front.figures = rpc.unpack(figures)
+        self._report.count(self.fronts.figures())
 
-    def _kill_stuck(self, number: int, pid: int) -> None:
-        """A worker does not answer the front. Its successor does."""
+    def _reloaded(self, front: Front) -> None:
+        front.reloads = False
+        if not self.fronts.reload():
+            self._report.reloaded()
+
+    def _kill_stuck(self, front: Front, number: int, pid: int) -> None:
+        """A worker does not answer a front. Its successor does. The others find that, too: it is killed once."""
         for child in self.workers:
-            if (child.number, child.pid) == (number, pid):
-                self._last_words.ask(child)
+            if (child.number, child.pid) != (number, pid) or self._last_words.is_asked(child):
+                continue
+            if len(self.fronts) > 1:
+                log.error("%s [%d] does not answer %s", child.name, child.pid, front.name)
+            self._last_words.ask(child)
 
-    def _alive(self) -> None:
-        self._watch.alive()
-        self._report.alive()
+    def _alive(self, front: Front) -> None:
+        if self.fronts.beat(front):
+            self._report.alive()
 
     def _look(self) -> None:
         """A front whose loop does not turn serves nobody. Its successor does."""
         timeout = self._settings.hacd.front_timeout
-        if self._watch.hangs(time.monotonic(), timeout / 1000):
-            log.error("the front [%d] has not turned for %d ms (front_timeout)", self.front.pid, timeout)
-            if self._reload_wanted:
-                log.error("the reload is given up: it may be what holds the front")
-                self._reloaded()
-            self._last_words.ask(self.front)
+        for front in self.fronts:
+            if not front.watch.hangs(time.monotonic(), timeout / 1000):
+                continue
+            name = "the front" if len(self.fronts) == 1 else front.name
+            log.error("%s [%d] has not turned for %d ms (front_timeout)", name, front.pid, timeout)
+            if front.reloads:
+                log.error("the reload is given up: it may be what holds %s", name)
+                self._reloaded(front)
+            self._last_words.ask(front)
 
     def _hang_up(self, child: Child) -> None:
         line = self._lines.pop(child, None)
@@ -206,36 +210,40 @@ class Supervisor:
             self._reopen_log()
 
     def _reload(self) -> None:
-        """The front reads the settings again. One that dies before it has said so leaves that to its successor."""
+        """The fronts read the settings again. One that dies before it has said so leaves that to its successor."""
         log.info("SIGHUP: reload")
-        self._reload_wanted = True
         for child in self._children:
             child.revive(time.monotonic())
         self._report.reloading()
-        line = self._lines.get(self.front)
-        if line is not None:
-            self._send(self.front, line, RELOAD)
+        for front in self.fronts:
+            front.reloads = True
+            self._say(front, words.RELOAD)
 
     def _tell_states(self) -> None:
-        """The front knows only the workers that are there; of the others it hears here."""
-        line = self._lines.get(self.front)
-        if line is not None:
-            states = [(worker.number, worker.state.value, worker.restarts) for worker in self.workers]
-            self._send(self.front, line, STATES + rpc.pack(states))
+        """A front knows only the workers and fronts that are there; of the others it hears here."""
+        workers = [(worker.number, worker.state.value, worker.restarts) for worker in self.workers]
+        for front in self.fronts:
+            self._say(front, words.STATES + rpc.pack(workers))
+            self._say(front, words.FRONTS + rpc.pack(self.fronts.states()))
 
     def _reopen_log(self) -> None:
         """The log's file was moved away: each process opens its own anew."""
         log.reopen()
-        for child, line in self._lines.items():
-            self._send(child, line, REOPEN)
+        for child in self._children:
+            self._say(child, words.REOPEN)
 
-    def _pass_on(self, event: dict[str, Any]) -> bool:
-        """Give the front what this process logged, for who tails the log. False: it takes nothing now."""
-        line = self._lines.get(self.front)
+    def take_log(self, event: Entry) -> None:
+        """What this process logged is for who tails the log, at whichever front. A sink for `log.pass_to`."""
+        for front in self.fronts:
+            front.relay.take(event)
+
+    def _pass_on(self, front: Front, event: dict[str, Any]) -> bool:
+        """Give a front what this process logged. False: it takes nothing now."""
+        line = self._lines.get(front)
         if line is None:
             return False
         try:
-            line.send(LOG + rpc.pack(event))
+            line.send(words.LOG + rpc.pack(event))
         except OSError:
             return False
         return True
@@ -270,13 +278,13 @@ class Supervisor:
         theirs.close()
         ours.setblocking(False)
         child.spawned(pid, time.monotonic())
-        if child.number:
+        self._lines[child] = ours
+        if not isinstance(child, Front):
             child.ready()
         else:
-            self._watch.begin(time.monotonic())
-            if self._reload_wanted:
-                self._send(child, ours, RELOAD)
-        self._lines[child] = ours
+            child.watch.begin(time.monotonic())
+            if child.reloads:
+                self._say(child, words.RELOAD)
         self._last_words.expect(child, stack)
         self._selector.register(ours, selectors.EVENT_READ, child)
         log.debug("%s started [%d]", child.name, pid)
@@ -292,29 +300,13 @@ class Supervisor:
             self._selector.close()
             for other in self._lines.values():
                 other.close()
-            self._entry(child)(line)
+            self._births.life(child, self._settings)(line)
             status = 0
         except BaseException:  # noqa: BLE001
             log.logger.exception("%s fails", child.name)
         finally:
             sys.stderr.flush()
             os._exit(status)
-
-    def _entry(self, child: Child) -> Callable[[socket.socket], None]:
-        """What that child runs. Its modules are loaded after the fork, which the loops and libcurl need."""
-        if child is self.front:
-            from hacd.front import process as front
-            from hacd.front.pulse import Duties
-
-            beat = min(LOOK, self._notify.watchdog / BEATS or LOOK)
-            duties = Duties(self._given is not None, self._notify.wanted, beat)
-            sockets_ = (self._public, self._internal)
-            return lambda line: front.main(self._source, self._settings, line, *sockets_, duties, self._ledger)
-        self._public.close()
-        self._internal.close()
-        from hacd.worker import process as worker
-
-        return lambda line: worker.main(self._settings, line, self._internal_path, child.number, self._ledger)
 
     def _reap(self) -> None:
         while True:
@@ -336,47 +328,56 @@ class Supervisor:
         say("%s [%d] %s", child.name, pid, how(status))
         if child.state is State.FATAL:
             log.error("%s is given up: it died %d times in a row; a reload tries again", child.name, RETRIES)
-        if child is self.front:
-            self._watch.end()
-            self._report.count({})
-            if child.state is State.FATAL and not self._stops:
-                self._gave_up = True
-                self._stop()  # without a front there is nothing that anybody could wait for
-            elif self._stops:
+        if isinstance(child, Front):
+            self._front_is_gone(child)
+
+    def _front_is_gone(self, front: Front) -> None:
+        front.gone()
+        self._report.count(self.fronts.figures())
+        if self._stops:
+            if self.fronts.have_ended():
                 self._stop_workers()
+        elif self.fronts.are_given_up():
+            self._gave_up = True
+            self._stop()  # without a front there is nothing that anybody could wait for
+        elif front.state is State.FATAL:
+            self._ready_if_all()  # it was perhaps the one that was waited for
+            self._reloaded(front)
 
     # -- the end
 
     def _stop(self) -> None:
-        """The first time: the front drains, then the workers end. Once more: all end at once."""
+        """The first time: the fronts drain, then the workers end. Once more: all end at once."""
         self._stops += 1
         if self._stops == 1:
             drain = self._settings.hacd.drain_timeout / 1000
             self._kill_at = time.monotonic() + drain + GRACE
             self._report.stopping(drain + 2 * GRACE + 1)
-            self._tell(self.front, DRAIN)
-            if self.front.state is State.ENDED:
+            for front in self.fronts:
+                self._tell(front, words.DRAIN)
+            if self.fronts.have_ended():
                 self._stop_workers()
             return
         for child in self._children:
-            self._tell(child, END)
+            self._tell(child, words.END)
         self._kill_at = time.monotonic() + GRACE
 
     def _stop_workers(self) -> None:
         for child in self.workers:
-            self._tell(child, END)
+            self._tell(child, words.END)
         self._kill_at = time.monotonic() + GRACE
 
     def _tell(self, child: Child, word: bytes) -> None:
         """Have a child end, this way or that. One that cannot be told is dying already."""
         child.stopping()
-        if child is self.front:
-            self._watch.end()
-        line = self._lines.get(child)
-        if line is not None:
-            self._send(child, line, word)
+        if isinstance(child, Front):
+            child.watch.end()
+        self._say(child, word)
 
-    def _send(self, child: Child, line: socket.socket, word: bytes) -> None:
+    def _say(self, child: Child, word: bytes) -> None:
+        line = self._lines.get(child)
+        if line is None:
+            return
         try:
             line.send(word)
         except OSError as error:

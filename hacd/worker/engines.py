@@ -9,7 +9,6 @@ Law: the first engine that has room gets a query, so that a quiet worker has one
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import thread_time_ns
 from typing import Any
 
 import pycurl
@@ -23,7 +22,6 @@ from hacd.worker.memory import Memory
 from hacd.worker.room import CONNECTIONS, descriptors, transfers
 from hacd.worker.sockets import Watches
 from hacd.worker.transfer import refused
-from hacd.worker.turns import EACH, LONG
 
 #: transfers of one engine, as long as there may be others
 MOST = 128
@@ -39,21 +37,31 @@ class Engines:
     """Carries jobs out. `report` is called once for each that was started and not cancelled."""
 
     def __init__(
-        self, loop: Loop, settings: Settings, report: Report, ledger: Ledger, on_batch: Callable[[], None]
+        self,
+        loop: Loop,
+        settings: Settings,
+        report: Report,
+        ledger: Ledger,
+        on_batch: Callable[[], None],
+        watches: Watches | None = None,
     ) -> None:
-        """`on_batch` is called between two outcomes of many that one turn of the loop brings: they may leave."""
+        """`on_batch` is called between two outcomes of many that one turn of the loop brings: they may leave.
+
+        `watches`: where others in this process have engines too, the table that they share.
+        """
         self.memory = Memory(settings)
         self._share = Share(report, self.memory, ledger, on_batch)
-        self._watches = Watches(loop)
-        self._watches.on_long = self._judge
+        self._watches = watches or Watches(loop)
+        self._watches.pace.add(self)
         self.wait_begins = self._watches.wait_begins
         self.settle = self._watches.settle
         self._settings = settings
-        self._most = max(1, min(ENGINES, 1 + (descriptors() - CONNECTIONS) // KEPT))
-        self._bound = transfers()
-        self._first = self._current = Engine(self._watches, settings, CONNECTIONS, self._share)
+        fronts = settings.hacd.fronts  # each of which has engines here, and its share of the descriptors
+        self._most = max(1, min(ENGINES, 1 + (descriptors() - CONNECTIONS) // KEPT) // fronts)
+        self._bound = transfers() // fronts
+        least = max(KEPT, CONNECTIONS // fronts)
+        self._first = self._current = Engine(self._watches, settings, least, self._share)
         self._all = [self._first]
-        self._ticked = thread_time_ns()
         self._idle = 0  # looks since the last of them had something to do
         self.held = False  # until `go_on`
 
@@ -136,16 +144,13 @@ class Engines:
         for engine in self._all:
             if not self.held and (engine.has_work or engine is self._first):
                 engine.tick()
-        self._judge()
-        self._ticked = thread_time_ns()
+        self._watches.pace.judge()
+        self._watches.pace.turned()
 
-    def _judge(self) -> None:
-        """Has this turn been too long? With each event libcurl may read on for all that had more to be read."""
-        now = thread_time_ns()
-        if now - self._ticked > LONG + EACH * self.in_flight:
-            self._ticked = now
-            for engine in self._all:
-                engine.slow_down()
+    def slow_down(self) -> None:
+        """The turn took too long: those who had more than their share of it wait."""
+        for engine in self._all:
+            engine.slow_down()
 
     def close(self) -> None:
         """End without a report."""

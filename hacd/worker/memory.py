@@ -1,4 +1,4 @@
-"""This worker's share of the shared memory (`shm_size`): the files and the arenas that bodies are in.
+"""This worker's share of the shared memory (`shm_size`), for one front: the files and the arenas that bodies are in.
 
 Law: it counts each byte from before it is written until it has come back, and all that an arena ever reached, for the
 kernel keeps that. Past the share, a body goes on in the worker's own memory.
@@ -32,9 +32,9 @@ class Memory:
 
     def configure(self, settings: Settings) -> None:
         """These settings hold from now on. What is taken stays taken, and an arena as large as it was."""
-        workers = settings.http_async_client.workers
-        self._share = settings.hacd.shm_size // workers
-        self._bodies, self._arenas = BODIES // workers, ARENAS // workers
+        shares = settings.http_async_client.workers * settings.hacd.fronts
+        self._share = settings.hacd.shm_size // shares
+        self._bodies, self._arenas = max(1, BODIES // shares), max(1, ARENAS // shares)
         self._shares = settings.http_async_client.memory_manager == "shm"
 
     def failed(self, error: OSError | ValueError) -> None:

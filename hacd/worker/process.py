@@ -1,265 +1,107 @@
-"""The worker as a process: its loop, its line to the front, and its end.
-
-A worker dials the front. When the front goes, what it asked for is of no use to anybody:
-the transfers are called off, and the worker dials again until a front answers.
-"""
+"""The worker as a process: its loop, its fronts, and its end."""
 
 from __future__ import annotations
 
-import os
 import socket
 import time
-from typing import Any
+from collections.abc import Callable
 
 from hacd import log, process
-from hacd.arena import Arena, Block
-from hacd.channel import Channel
-from hacd.errors import ProtocolError
 from hacd.flusher import Flusher
 from hacd.ledger import Ledger
-from hacd.log.relay import Relay
-from hacd.loop import Loop, Timer
-from hacd.outcome import Held, Outcome, drop
-from hacd.rpc import LARGE, Decoder, bin_head, pack
+from hacd.log.entry import Entry
+from hacd.loop import Loop
 from hacd.settings import Settings
-from hacd.settings.live import restore
-from hacd.settings.table import BODY_MAX, FRAME_MAX
-from hacd.shared import Shared
 from hacd.trim import Trim
-from hacd.words import (
-    ARENA,
-    BYE,
-    CONFIGURE,
-    DRAIN,
-    END,
-    FALLBACK,
-    FREED,
-    HELLO,
-    LEFT,
-    LOGGED,
-    PING,
-    PONG,
-    REOPEN,
-    RETURNED,
-)
-from hacd.worker.engines import Engines
-from hacd.worker.logins import HTTP_VERSIONS, METHODS
+from hacd.words import DRAIN, END, REOPEN
+from hacd.worker.fronts import FrontLink
+from hacd.worker.sockets import Watches
 
-#: seconds between two attempts to reach a front
-REDIAL = 0.1
-
-#: seconds between two looks, while the engine is held, at whether the front has read
-HELD = 0.01
-
-#: bytes of a message of the front's: of a job, whose body is in a caller's frame, whatever `max_frame` is set to
-MAX_MESSAGE = FRAME_MAX + 1024 * 1024
-
-#: Outcomes that the front has not read may gather up to here; past it, it is as if the front had died. The
-#: engine is held long before: what comes to be here is one body more, of whatever size, and what is small.
-MAX_UNSENT = BODY_MAX + (1 << 30)
-
-_NO_BYTES = pack(b"")
-_RETURNED = RETURNED.encode()
-
-#: Bytes that the front has not read, behind what it has begun to, at which the log waits: outcomes go first.
-LOG_BACKLOG = 1024 * 1024
+#: s between two looks at memory that was let go of; a front asks for a sign of life as often
+LOOK = 1.0
 
 
 class WorkerProcess:
-    """Wires the engines to the front."""
+    """Carries out what its fronts ask for. `fronts`: of each the path of its socket, and its ledger."""
 
-    def __init__(self, settings: Settings, line: socket.socket, path: str, number: int, ledger: Ledger) -> None:
-        self._path = path
-        self._number = number
+    def __init__(self, settings: Settings, line: socket.socket, fronts: list[tuple[str, Ledger]], number: int) -> None:
         self._loop = Loop()
         self._flusher = Flusher(self._loop)
-        self._engines = Engines(self._loop, settings, self._report, ledger, self._flusher.flush)
-        on_word = {DRAIN: lambda _: self._drain(), END: lambda _: self._loop.stop(), REOPEN: lambda _: log.reopen()}
-        self._engines.memory.on_arena = self._has_arena
-        self._engines.memory.on_arena_left = lambda arena: self._say(ARENA, (arena.number, 0))
+        watches = Watches(self._loop)
+        self._links = [
+            FrontLink(
+                self._loop, self._flusher, watches, settings, path, ledger, number, self._pinged, self._end_if_all
+            )
+            for path, ledger in fronts
+        ]
+        on_word: dict[bytes, process.OnWord] = {
+            DRAIN: lambda _: self._drain(),
+            END: lambda _: self._loop.stop(),
+            REOPEN: lambda _: log.reopen(),
+        }
         self._child = process.Child(self._loop, line, on_word)
-        self._redial = Timer(self._loop)
-        self._channel: Channel | None = None
-        self._held = Timer(self._loop)  # runs while the engine is
-        self._relay = Relay(self._pass_on)
-        log.pass_to(self._relay.take)
         self._trim = Trim()
+        self._next_trim = 0.0
         self._leaving = False
-        self._dismissed = False
-        self._fallbacks = 0  # that the front knows of
-        self._flusher.start(self._turn, self._engines.wait_begins)
+        log.pass_to(self._links[0].relay.take if len(self._links) == 1 else self._take_log)
+        self._flusher.start(self._turn(), watches.wait_begins)
 
     def run(self) -> None:
         """Serve until stopped."""
-        self._dial(None)
+        for link in self._links:
+            link.dial()
         self._loop.run()
-        self._engines.close()
+        for link in self._links:
+            link.engines.close()
 
-    def _turn(self) -> None:
-        """Once each time before the loop waits."""
-        engines, channel = self._engines, self._channel
-        if (channel is not None and channel.full) is not engines.held:
-            self._hold() if not engines.held else self._go_on()
-        engines.tick()
-        if engines.memory.fallbacks != self._fallbacks:
-            self._tell_fallbacks()
-        if self._relay.waiting:
-            self._relay.flush()
-        if self._dismissed and not engines.in_flight and self._sent():
-            self._loop.stop()
+    def _turn(self) -> Callable[[], None]:
+        """What is to be done once each time before the loop waits."""
+        turns = [link.turn for link in self._links]
+        if len(turns) == 1:
+            return turns[0]
 
-    def _hold(self) -> None:
-        """The front does not read as fast as origins send."""
-        self._engines.hold()
-        self._held.start(_look, HELD, HELD)
+        def turn() -> None:
+            for each in turns:
+                each()
 
-    def _go_on(self) -> None:
-        self._held.stop()
-        self._engines.go_on()
+        return turn
 
-    def _say(self, word: str, value: Any = None) -> None:
-        """Tell the front a word of this worker's own."""
-        if self._channel is not None:
-            self._channel.send(pack((0, word, value)))
+    def _pinged(self) -> None:
+        """A front asked for a sign of life: one of several, each of which does once a second."""
+        if len(self._links) > 1:
+            now = time.monotonic()
+            if now < self._next_trim:
+                return
+            self._next_trim = now + LOOK / 2
+        self._trim.look()
 
-    def _tell_fallbacks(self) -> None:
-        fallbacks = self._engines.memory.fallbacks
-        self._say(FALLBACK, fallbacks - self._fallbacks)
-        self._fallbacks = fallbacks
+    def _take_log(self, event: Entry) -> None:
+        """What is about a query is its own front's to pass on, which knows its route; the rest is for each."""
+        for link in self._links:
+            if event.id and event.id.startswith(link.prefix or " "):
+                link.relay.take(event)
+                return
+        for link in self._links:
+            link.relay.take(event)
 
-    def _sent(self) -> bool:
-        """The front has all outcomes. One that waits for the flush makes another turn, in which it is sent."""
-        if self._channel is None:
-            return True
-        self._flusher.flush()
-        return not self._channel.pending
+    # -- the end
 
     def _drain(self) -> None:
-        """Finish what is under way, and end. The front is asked to send no more, and answers when it won't."""
+        """Finish what is under way, and end."""
         if self._leaving:
             return
         self._leaving = True
-        if self._channel is None:
+        for link in self._links:
+            link.leave()
+
+    def _end_if_all(self) -> None:
+        """A front has or needs nothing more of this worker."""
+        if all(link.ended for link in self._links):
             self._loop.stop()
-        else:
-            self._say(BYE)
-
-    def _dial(self, _timer: Any) -> None:
-        self._engines.settle()
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.connect(self._path)
-        except OSError as error:
-            sock.close()
-            log.debug("no front: %s", error.strerror)
-            self._redial.start(self._dial, REDIAL, 0)
-            return
-        channel = Channel(self._loop, self._flusher, sock, Decoder(MAX_MESSAGE, None, text=False), MAX_UNSENT)
-        channel.on_messages = self._messages
-        channel.on_broken = self._broken
-        channel.on_closed = self._lost
-        channel.start()
-        self._channel = channel
-        self._say_hello(channel)
-
-    def _say_hello(self, channel: Channel) -> None:
-        arena = self._engines.memory.renew()
-        can = {"authmethods": METHODS, "http_versions": HTTP_VERSIONS, "arena": arena.size if arena else 0}
-        hello = pack((0, HELLO, {"number": self._number, "pid": os.getpid(), **can}))
-        if arena is None:
-            channel.send(hello)
-        else:
-            channel.pass_on(Shared(arena.descriptor(), 0), hello)
-
-    def _has_arena(self, arena: Arena) -> None:
-        """A caller's queries bring long bodies: he shares this one."""
-        if self._channel is not None:
-            said = pack((0, ARENA, (arena.number, arena.size)))
-            self._channel.pass_on(Shared(arena.descriptor(), 0), said)
-
-    def _messages(self, messages: list[Any]) -> None:
-        now = time.monotonic_ns()
-        engines = self._engines
-        for message in messages:
-            if len(message) > 3:
-                engines.start(message, now)
-            elif message[0]:
-                engines.cancel(message[0])
-            else:
-                self._word(message)
-
-    def _word(self, message: list[Any]) -> None:
-        """What the front says that is about no job: `[0, word, value]`, or `[0]`, goodbye."""
-        if len(message) == 1:
-            self._dismissed = True
-        elif message[1] == PING.encode():
-            self._say(PONG)
-            self._engines.look()
-            self._engines.memory.look()
-            self._trim.look()
-        elif message[1] == _RETURNED:
-            self._engines.memory.returned(*message[2])
-        elif message[1] == LEFT.encode():
-            self._engines.memory.leave(message[2])
-        elif message[1] == FREED.encode():
-            self._engines.memory.give_back(message[2])
-        elif message[1] == CONFIGURE.encode():
-            settings = restore(message[2][b"settings"])
-            self._engines.configure(settings, message[2][b"prefix"].decode())
-            log.reconfigure(settings.hacd)
-
-    def _report(self, id_: int, code: int, outcome: Outcome) -> None:
-        channel = self._channel
-        if channel is None:
-            drop(outcome)  # no transfer runs without a front
-        elif isinstance(outcome, Held):
-            self._report_held(channel, id_, code, outcome)
-        elif len(outcome) < LARGE:
-            channel.send(pack((id_, code, outcome)))
-        else:
-            channel.send_large(pack((id_, code, b""))[: -len(_NO_BYTES)] + bin_head(len(outcome)), outcome)
-            if channel.full and not self._engines.held:
-                self._hold()
-
-    def _report_held(self, channel: Channel, id_: int, code: int, held: Held) -> None:
-        body = held.body
-        if isinstance(body, Block):
-            channel.send(pack((id_, code, held.begin, held.rest, body.size, body.number, body.begin)))
-        elif isinstance(body, Shared):
-            channel.pass_on(body, pack((id_, code, held.begin, held.rest, body.size)))
-
-    def _pass_on(self, event: dict[str, Any]) -> bool:
-        """Give the front what this process logged, for who tails the log. False: it takes nothing now."""
-        channel = self._channel
-        if channel is None or channel.closed or channel.backlog > LOG_BACKLOG:
-            return False
-        channel.send(pack((0, LOGGED, (event,))))
-        return True
-
-    def _broken(self, error: ProtocolError) -> None:
-        log.error("the front sent what is no message: %s", error)
-        if self._channel is not None:
-            self._channel.close()
-        self._lost(str(error))
-
-    def _lost(self, why: str) -> None:
-        say = log.warning if self._engines.in_flight else log.debug
-        say("front lost (%s): %d transfers called off", why, self._engines.in_flight)
-        self._channel = None
-        self._engines.cancel_all()
-        self._engines.memory.reset()
-        if self._leaving:
-            self._loop.stop()
-            return
-        self._redial.start(self._dial, REDIAL, 0)
 
 
-def _look(_timer: Any) -> None:
-    """The loop has turned, and looks."""
-
-
-def main(settings: Settings, line: socket.socket, path: str, number: int, ledger: Ledger) -> None:
+def main(settings: Settings, line: socket.socket, fronts: list[tuple[str, Ledger]], number: int) -> None:
     """A worker's life, from the fork to its end."""
     process.title(f"worker {number}")
     log.configure(f"worker {number}", settings.hacd)
-    WorkerProcess(settings, line, path, number, ledger).run()
+    WorkerProcess(settings, line, fronts, number).run()

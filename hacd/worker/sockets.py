@@ -31,7 +31,7 @@ import pycurl
 
 from hacd import log
 from hacd.loop import READABLE, WRITABLE, Loop, Poll
-from hacd.worker.turns import LONG
+from hacd.worker.turns import LONG, Pace
 
 #: Before 8.20, libcurl opened descriptors of its own for each name it resolved, unseen by
 #: OPENSOCKETFUNCTION; since then one for all, made with the multi.
@@ -84,7 +84,7 @@ class _Watch:
         table = sockets.table
         now = monotonic_ns()
         if now - table.acted > LONG:
-            table.on_long()
+            table.pace.judge()
         table.acted = now
         sockets.acts += 1
         if sockets.acts >= BATCH:
@@ -140,7 +140,7 @@ class Watches:
         self.opened = 0  # sockets, by any of them
         self.turn = 0
         self.acted = 0  # when curl last had acted on one: ns of the clock, which the loop's waiting counts for, too
-        self.on_long: Callable[[], None] = _nothing  # that is long ago: it may have taken all that time
+        self.pace = Pace()  # is asked where that is long ago: it may have taken all that time
         self.unknown: list[_Watch] = []  # unwanted since, but started in this turn: the kernel has them not yet
 
     def wait_begins(self) -> None:

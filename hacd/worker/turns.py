@@ -15,7 +15,8 @@ import sys
 import termios
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
-from typing import Any
+from time import thread_time_ns
+from typing import Any, Protocol
 
 import pycurl
 
@@ -92,6 +93,41 @@ class Turns:
         if curl in self._slow:
             self._slow.remove(curl)
             self.going = [other for other in self.going if other is not curl]
+
+
+class Paced(Protocol):
+    """Engines of a worker."""
+
+    @property
+    def in_flight(self) -> int:
+        """Transfers that have not ended."""
+
+    def slow_down(self) -> None:
+        """The turn took too long."""
+
+
+class Pace:
+    """How much of the worker's CPU a turn has taken, with the engines of all fronts."""
+
+    def __init__(self) -> None:
+        self._all: list[Paced] = []
+        self._turned = thread_time_ns()
+
+    def add(self, engines: Paced) -> None:
+        """These run in this worker, too."""
+        self._all.append(engines)
+
+    def turned(self) -> None:
+        """A turn is over."""
+        self._turned = thread_time_ns()
+
+    def judge(self) -> None:
+        """Has this turn been too long? With each event libcurl may read on for all that had more to be read."""
+        now = thread_time_ns()
+        if now - self._turned > LONG + EACH * sum([engines.in_flight for engines in self._all]):
+            self._turned = now
+            for engines in self._all:
+                engines.slow_down()
 
 
 def _unread(curl: pycurl.Curl) -> bool:

@@ -19,6 +19,9 @@ from tests.support.waiting import wait_for
 #: what a log may not hold after a test, unless the test says that it may
 FORBIDDEN = ("Traceback", " ERROR ", " CRITICAL ")
 
+#: fronts of a daemon whose test does not say how many; the environment may, to run the whole suite with several
+FRONTS = int(os.environ.get("TEST_FRONTS", "1"))
+
 
 class Daemon:
     """A running daemon. `settings`: as for `--set`; `variables`: more of its environment.
@@ -47,7 +50,7 @@ class Daemon:
         command = [sys.executable, "-m", "hacd", "run", "--socket", self.socket]
         command += ["-c", str(config)] if config else []
         command = [*(prefix or []), *(handed_over(activated) if activated else []), *command]
-        for name, value in {"connection_timeout": 5000, **settings}.items():
+        for name, value in {"connection_timeout": 5000, "fronts": FRONTS, **settings}.items():
             command += ["--set", f"{name}={value}"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HACD_")}
         environment |= variables or {}
@@ -104,13 +107,13 @@ class Daemon:
         return children
 
     def pid(self, name: str) -> int:
-        """The process of that name: "front", "worker 1", …; waits for it."""
+        """The process of that name: "front", "worker 1", …; waits for it. "front" is the first of several."""
         return wait_for(f"process {name}", lambda: self._pid(name))
 
     def _pid(self, name: str) -> int:
         for child in self.children():
             try:
-                if child.cmdline()[:1] == [f"hacd: {name}"]:
+                if child.cmdline()[:1] in ([f"hacd: {name}"], [f"hacd: {name} 1"]):
                     return int(child.pid)
             except psutil.Error:
                 continue  # it ended while we looked

@@ -322,3 +322,7 @@ class Detached:
     def take(self, _transaction: Transaction, _outcome: Outcome) -> bool:
         """Nobody is here to take a reply whose route nobody has."""
         return False
+
+    def take_packed(self, _outcome: bytes, _tail: bytes) -> bool:
+        """Nor when other fronts were asked."""
+        return False

@@ -1,0 +1,1 @@
+"""What the fronts of one daemon ask and tell each other, where there are several."""

@@ -1,0 +1,203 @@
+"""Another front, as the one that asks it has it: a connection that this one dials.
+
+First goes `[0, "peer", {"number", "pid", "prefix"}]`, in the place of a worker's hello, and the other says the same as
+the notification `peer`. From then on this one asks, by MessagePack-RPC, and tells; the other answers. What the other
+wants to ask, it asks over a connection that it dials.
+
+Law: nobody waits longer for another front than he was told. Each question ends once: with the answer, at its time
+limit, or when the connection breaks. What is unanswered, and what is unsent, is bounded.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hacd import log, rpc
+from hacd.channel import Channel
+from hacd.errors import ProtocolError
+from hacd.log.relay import Relay
+from hacd.loop import Timer
+from hacd.rpc import Decoder, pack
+from hacd.shared import Shared
+from hacd.words import PEER
+
+if TYPE_CHECKING:
+    from hacd.front.peers.peers import Peers
+
+#: seconds between two attempts to reach it
+REDIAL = 0.1
+
+#: questions that it has not answered, at the most; a further one is not asked
+ASKED = 4096
+
+#: bytes that may wait for it; past that, the connection is given up and dialled again
+MAX_UNSENT = 256 * 1024 * 1024
+
+#: bytes that wait for it, at which the log waits
+LOG_BACKLOG = 1024 * 1024
+
+#: bytes of an answer: 1000 transactions, each with a URL of 256 characters, or what all counters are
+MAX_MESSAGE = 16 * 1024 * 1024
+
+#: why an answer is missing whose time is over
+SILENT = "does not answer"
+
+
+class Answer(NamedTuple):
+    """How a question ended: with a result, an error as on the wire, or, where `missing` says why, with neither."""
+
+    result: Any = None
+    error: dict[str, str] | None = None
+    missing: str = ""
+
+
+#: takes how a question ended
+Then = Callable[[Answer], None]
+
+#: whether a question whose time is over ends so; if not, it waits on for the answer, or for the connection to break
+MayEnd = Callable[[], bool]
+
+
+class Asked(NamedTuple):
+    """A question that is not answered: until when, ns, and who waits."""
+
+    due: int
+    then: Then
+    may_end: MayEnd
+
+
+class PeerLink:
+    """The connection to the front of that `number`, whose socket is at `path`."""
+
+    def __init__(self, peers: Peers, number: int, path: str) -> None:
+        self.number = number
+        self.prefix = ""  # of its ids; "" while it does not answer
+        self.relay = Relay(self._pass_on)  # of this front's log
+        self._peers = peers
+        self._path = path
+        self._channel: Channel | None = None
+        self._redial = Timer(peers.loop)
+        self._asked: dict[int, Asked] = {}
+        self._msgid = 0
+
+    @property
+    def up(self) -> bool:
+        """Whether it can be asked."""
+        return bool(self.prefix)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has something to answer."""
+        return bool(self._asked)
+
+    def dial(self, _timer: Any = None) -> None:
+        """Reach it, now or as soon as it is there."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            sock.connect(self._path)
+        except OSError as error:
+            sock.close()
+            log.debug("no front %d: %s", self.number, error.strerror)
+            self._redial.start(self.dial, REDIAL, 0)
+            return
+        peers = self._peers
+        channel = Channel(peers.loop, peers.flusher, sock, Decoder(MAX_MESSAGE, None), MAX_UNSENT)
+        channel.on_messages = self._messages
+        channel.on_broken = self._broken
+        channel.on_closed = self._lost
+        channel.start()
+        channel.send(pack((0, PEER, peers.who())))
+        self._channel = channel
+
+    # -- out
+
+    def ask(
+        self,
+        method: str,
+        params: list[Any],
+        then: Then,
+        limit: int,
+        ticket: int | None = None,
+        may_end: MayEnd = lambda: True,
+    ) -> None:
+        """Ask it, and have `then` called once, within `limit` ms; at once where it cannot be asked.
+
+        `ticket`: a descriptor that goes along, and is closed here.
+        """
+        channel = self._channel
+        if channel is None or not self.up or len(self._asked) >= ASKED:
+            if ticket is not None:
+                os.close(ticket)
+            then(Answer(missing="has too much to answer" if self.up else "is not there"))
+            return
+        self._msgid = self._msgid % rpc.MSGID_MAX + 1
+        self._asked[self._msgid] = Asked(time.monotonic_ns() + limit * 1_000_000, then, may_end)
+        request = rpc.request(self._msgid, method, params)
+        if ticket is None:
+            channel.send(request)
+        else:
+            channel.pass_on(Shared(ticket, 0), request)
+        self._peers.watch()
+
+    def tell(self, method: str, params: list[Any]) -> None:
+        """Tell it something, if it is there."""
+        if self._channel is not None and self.up:
+            self._channel.send(rpc.notification(method, params))
+
+    def flush(self) -> None:
+        """What was asked and told leaves now."""
+        if self._channel is not None:
+            self._channel.flush()
+
+    def _pass_on(self, event: dict[str, Any]) -> bool:
+        """Give it what this process logged. False: it takes nothing now."""
+        channel = self._channel
+        if channel is None or not self.up or channel.backlog > LOG_BACKLOG:
+            return False
+        channel.send(rpc.notification("log", [event]))
+        return True
+
+    # -- back
+
+    def _messages(self, messages: list[Any]) -> None:
+        for message in messages:
+            if type(message) is list and len(message) == 4 and message[0] == rpc.RESPONSE:
+                asked = self._asked.pop(message[1], None)
+                if asked is not None:  # else it comes too late
+                    asked.then(Answer(message[3], message[2]))
+            elif type(message) is list and message[:2] == [rpc.NOTIFICATION, PEER] and not self.up:
+                self.prefix = str(message[2][0]["prefix"])
+                self._peers.reached(self)
+            else:
+                self._broken(ProtocolError("what is no answer"))
+                return
+
+    def expire(self, now: int) -> None:
+        """End the questions whose time is over."""
+        for msgid, asked in list(self._asked.items()):
+            if asked.due > now or self._asked.get(msgid) is not asked:
+                continue
+            if asked.may_end():
+                del self._asked[msgid]
+                asked.then(Answer(missing=SILENT))
+
+    # -- the end
+
+    def _broken(self, error: ProtocolError) -> None:
+        log.error("front %d sent what is no message: %s", self.number, error)
+        if self._channel is not None:
+            self._channel.break_off(str(error))
+
+    def _lost(self, why: str) -> None:
+        self._channel = None
+        log.debug("front %d is gone (%s)", self.number, why)
+        self.prefix = ""
+        asked, self._asked = self._asked, {}
+        for each in asked.values():
+            each.then(Answer(missing="is gone"))
+        self._redial.start(self.dial, REDIAL, 0)
