@@ -4,7 +4,7 @@
 READY = b"R"  # the front: every worker has said hello
 STOP = b"S"  # the front: a caller who may asks the daemon to stop
 STUCK = b"W"  # the front: this worker does not answer; its number and its pid
-CONFIG = b"C"  # a front: these settings are in force now; children of later get them, and fronts that have just begun
+CONFIG = b"C"  # a front: these settings are in force now; children of later get them, and the other fronts
 DRAIN = b"D"  # to a child: finish what you have, take no more, end
 END = b"E"  # to a child: end now
 LOG = b"L"  # to the front: what the supervisor logged, for who tails the log

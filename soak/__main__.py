@@ -25,11 +25,14 @@ INTERVAL, PATIENCE = 1.5, 30.0
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m soak", description="A steady load on a daemon in trouble.")
     parser.add_argument("--seconds", type=float, default=60.0, help="of trouble (%(default)s)")
+    parser.add_argument("--fronts", type=int, default=1, help="of the daemon (%(default)s)")
     return parser.parse_args()
 
 
 class Soak:
     """One run: a daemon, an origin, callers, and what is done to them."""
+
+    fronts = 1
 
     def __init__(self, directory: Path, asked: origin.Origin) -> None:
         self._path = str(directory / "hacd.sock")
@@ -45,7 +48,7 @@ class Soak:
     def run(self, seconds: float) -> list[str]:
         """Make trouble for so many seconds; the table's lines."""
         command = [sys.executable, "-m", "hacd", "run", "--socket", self._path, "-c", str(self._config)]
-        command += ["--set", f"workers={WORKERS}", "--set", "worker_timeout=2000"]
+        command += ["--set", f"workers={WORKERS}", "--set", "worker_timeout=2000", "--set", f"fronts={self.fronts}"]
         with self._log.open("w") as stderr, running(command, stderr=stderr) as daemon:
             for _ in waiting(daemon, "hacd", self._log):
                 if self._ready():
@@ -146,7 +149,9 @@ def carry_out(kind: type[Soak], seconds: float) -> None:
 
 def main() -> None:
     """The command."""
-    carry_out(Soak, _arguments().seconds)
+    given = _arguments()
+    Soak.fronts = given.fronts
+    carry_out(Soak, given.seconds)
 
 
 if __name__ == "__main__":

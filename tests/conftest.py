@@ -12,10 +12,20 @@ from typing import Protocol
 import pytest
 
 from hacd import Client
-from tests.support.daemon import Daemon
+from tests.support.daemon import FRONTS, Daemon
+from tests.support.one_front import wants_one
 from tests.support.origins import Httpbin, Nginx, RawOrigin, Script, free_port
 from tests.support.routes import write_routes
 from tests.support.tls import TlsNginx
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several fronts, leave out the tests of one."""
+    if FRONTS > 1:
+        for item in items:
+            if wants_one(item.path.stem, getattr(item, "originalname", item.name)):
+                item.add_marker(pytest.mark.skip(reason="of a daemon with one front"))
+
 
 StartDaemon = Callable[..., Daemon]
 StartRoutes = Callable[..., Daemon]

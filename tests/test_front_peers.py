@@ -382,6 +382,31 @@ def test_set_holds_on_all(daemon: Daemon, wires: list[Wire], nginx: Nginx) -> No
     assert daemon.log.count("limits.max_body is set to 1 by") == 1
 
 
+def test_a_front_that_begins_while_settings_change(daemon: Daemon, wires: list[Wire]) -> None:
+    """Whether it is asked yet, or hears it from the supervisor: it has what the others have."""
+    victims = [daemon.pid("front 2"), daemon.pid("front 3")]
+    for victim in victims:
+        os.kill(victim, signal.SIGKILL)
+    size, most = 100_000, 0
+
+    def both_are_back() -> bool:
+        nonlocal size, most
+        size += 1
+        if wires[0].call("set", ["max_frame", size])[0] is None:  # else another front's change is under way
+            most = size
+        return not {daemon._pid("front 2"), daemon._pid("front 3")} & {0, *victims}
+
+    wait_for("both", both_are_back)
+    for name in ("front 1", "front 2", "front 3"):
+        with dial(daemon, daemon.pid(name)) as wire:
+            wait_for("it to have what holds", partial(has_frame, wire, most))
+
+
+def has_frame(wire: Wire, size: int) -> bool:
+    """Whether that is `max_frame` at the front at its other end."""
+    return bool(wire.call("hello", [])[1]["max_frame"] == size)
+
+
 def test_what_one_front_refuses_none_makes(daemon: Daemon, wires: list[Wire], nginx: Nginx) -> None:
     pid = stopped(daemon, "front 3")
     error, _ = wires[0].call("set", ["max_body", 1])

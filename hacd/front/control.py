@@ -48,9 +48,11 @@ class Control:
         self._source = source
         self._front = front
         self._on_change = on_change
+        #: how often the settings were changed: of two fronts that differ, the one with more has what holds
+        self.version = 0
 
     def start(self) -> None:
-        """Load the routes. They were judged before the daemon started; a file that has changed since may be wrong."""
+        """Load the routes. They were judged before this front began; a file that has changed since may be wrong."""
         path = self._front.settings.hacd.routes
         try:
             self._front.router.replace(path, _load_routes(path, LONGEST))
@@ -97,21 +99,29 @@ class Control:
         path = settings.hacd.routes
         return path, _load_routes(path, min(LONGEST, settings.hacd.front_timeout / 3000))
 
-    def make(self, change: Change, who: str, say: Callable[..., None] = log.info) -> Any:
-        """It holds from now on; what its caller is told."""
+    def make(self, change: Change, who: str, say: Callable[..., None] = log.info, version: int = 0) -> Any:
+        """It holds from now on; what its caller is told. `version`: what that makes of it at the front that asked."""
+        self.version = max(self.version, version or self.version + 1)
         made = change.make(self._front.settings)  # which may have changed since it was judged
         if change.routes is not None:
             self._front.router.replace(*change.routes)
-        self.take(made.settings)
+        self._front.configure(made.settings)
+        self._on_change(made.settings)
         say(*made.line(who))
         if made.at_start:
             log.warning("what is read at the start only stays as it was until then: %s", ", ".join(made.at_start))
         return made.result
 
-    def take(self, settings: Settings) -> None:
-        """These settings are in force."""
+    def adopt(self, version: int, settings: Settings) -> None:
+        """The other fronts made a change. Where this one was not asked, since it has just begun, it does it too."""
+        if version <= self.version:
+            return
+        self.version = version
+        path = self._front.settings.hacd.routes
+        log.reconfigure(settings.hacd)
         self._front.configure(settings)
-        self._on_change(settings)
+        if settings.hacd.routes != path:
+            self.start()
 
 
 def _set(name: str, value: Any, current: Settings) -> Made:

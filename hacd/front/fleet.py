@@ -49,7 +49,8 @@ class Fleet:
         """These settings are in force: workers take them for the transfers that they begin from now on."""
         self.capabilities.configure(settings.http_async_client.authmethod)
         for link in self.links:
-            self._configure(link)
+            if link.number:  # else it hears it when it says hello, if it is a worker at all
+                self._configure(link)
         for transaction in self.gate.open(self._front.limits.max_host_connections):
             self.give(transaction)
 

@@ -25,7 +25,7 @@ from hacd.ledger import Ledger
 from hacd.log.entry import Entry
 from hacd.loop import Loop, Timer
 from hacd.settings import Settings, Source
-from hacd.settings.live import dump, restore
+from hacd.settings.live import versioned, with_version
 from hacd.settings.table import BODY_MAX
 from hacd.trim import Trim
 
@@ -67,10 +67,11 @@ class FrontProcess:
             words.RELOAD: self._reload,
             words.STATES: lambda states: setattr(self.front.fleet, "states", rpc.unpack(states)),
             words.FRONTS: lambda states: setattr(self.front, "states", rpc.unpack(states)),
-            words.CONFIG: lambda settings: self._control.take(restore(settings)),
+            words.CONFIG: lambda said: self._control.adopt(*versioned(said)),
             words.REOPEN: lambda _: log.reopen(),
             words.LOG: lambda event: self.front.logged([rpc.unpack(event)]),
         }
+        self._control.version = duties.version
         self._child = process.Child(self._loop, line, on_word)
         self.front.on_stop_asked = lambda: self._child.say(words.STOP)
         self.front.on_workers_ready = lambda: self._child.say(words.READY)
@@ -115,7 +116,7 @@ class FrontProcess:
     def _changed(self, settings: Settings) -> None:
         """These settings hold now: for the log, and for what the supervisor starts from now on."""
         log.reconfigure(settings.hacd)
-        self._child.say(words.CONFIG, dump(settings))
+        self._child.say(words.CONFIG, with_version(self._control.version, settings))
 
     def _caller(self, sock: socket.socket) -> None:
         front = self.front

@@ -31,6 +31,8 @@ class Duties(NamedTuple):
     number: int = 1
     #: where workers and other fronts dial, of all fronts by their numbers
     paths: tuple[str, ...] = ("",)
+    #: how often the settings that it begins with were changed
+    version: int = 0
 
 
 class Pulse:

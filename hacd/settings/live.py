@@ -13,8 +13,11 @@ from hacd.settings.checks import field_of, fields_of, is_live, resolve
 from hacd.settings.table import SECTIONS, Settings
 from hacd.words import DATAGRAM
 
+#: bytes of a version
+VERSION = 8
+
 #: bytes of all settings, as they travel to the supervisor: a datagram, with its word
-SIZE_MAX = DATAGRAM - 1
+SIZE_MAX = DATAGRAM - 1 - VERSION
 
 
 def merged(old: Settings, new: Settings) -> tuple[Settings, list[str], list[str]]:
@@ -57,6 +60,16 @@ def bounded(settings: Settings) -> Settings:
     if size > SIZE_MAX:
         raise SettingsError(f"all settings together have {size} bytes: at most {SIZE_MAX} would be right")
     return settings
+
+
+def with_version(version: int, settings: Settings) -> bytes:
+    """All settings, and how often they were changed, for the supervisor, or from it."""
+    return version.to_bytes(VERSION, "big") + dump(settings)
+
+
+def versioned(data: bytes) -> tuple[int, Settings]:
+    """What `with_version` made."""
+    return int.from_bytes(data[:VERSION], "big"), restore(data[VERSION:])
 
 
 def dump(settings: Settings) -> bytes:

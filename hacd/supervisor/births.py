@@ -43,23 +43,26 @@ class Births:
             self._internal[front] = sockets.bind(front.path, 0o600)
             bound.append(front.path)
 
-    def life(self, child: Child, settings: Settings) -> Life:
-        """In the child: what it runs. Its modules are loaded after the fork, which the loops and libcurl need."""
+    def life(self, child: Child, settings: Settings, version: int) -> Life:
+        """In the child: what it runs, with these settings, which were changed so often.
+
+        Its modules are loaded after the fork, which the loops and libcurl need.
+        """
         self._keep_own(child)
         if isinstance(child, Front):
-            return self._front(child, settings)
+            return self._front(child, settings, version)
         from hacd.worker import process as worker
 
         fronts = [(each.path, each.ledger) for each in self._fronts]
         return lambda line: worker.main(settings, line, fronts, child.number)
 
-    def _front(self, child: Front, settings: Settings) -> Life:
+    def _front(self, child: Front, settings: Settings, version: int) -> Life:
         from hacd.front import process as front
         from hacd.front.pulse import Duties
 
         beat = min(LOOK, self._notify.watchdog / BEATS or LOOK)
         paths = tuple(each.path for each in self._fronts)
-        duties = Duties(self._given is not None, self._notify.wanted, beat, child.index, paths)
+        duties = Duties(self._given is not None, self._notify.wanted, beat, child.index, paths, version)
         listening = (self._public, self._internal[child])
         return lambda line: front.main(self._source, settings, line, *listening, duties, child.ledger)
 

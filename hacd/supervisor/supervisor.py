@@ -19,7 +19,7 @@ from hacd import log, rpc, words
 from hacd.errors import HacdError
 from hacd.log.entry import Entry
 from hacd.settings import Settings, Source, slots
-from hacd.settings.live import restore
+from hacd.settings.live import versioned
 from hacd.supervisor import open_files, sockets
 from hacd.supervisor.births import Births
 from hacd.supervisor.children import RETRIES, Child, State, how
@@ -43,6 +43,7 @@ class Supervisor:
         self, source: Source, settings: Settings, path: str, given: socket.socket | None, notify: Notify
     ) -> None:
         self._settings = settings
+        self._version = 0  # of those: how often they were changed
         self._path = path
         self._notify = notify
         self._selector = selectors.DefaultSelector()
@@ -147,13 +148,16 @@ class Supervisor:
             log.info("a caller asked to stop")
             self._stop()
 
-    def _configured(self, front: Front, settings: bytes) -> None:
-        """A front says what is in force. One that was forked before, and could not be asked yet, hears it here."""
-        self._settings = restore(settings)
+    def _configured(self, front: Front, said: bytes) -> None:
+        """A front says what is in force. One that has just begun, and could not be asked yet, hears it here."""
+        version, settings = versioned(said)
+        if version < self._version:
+            return  # this front says it late
+        self._version, self._settings = version, settings
         log.reconfigure(self._settings.hacd)
         for other in self.fronts:
-            if other is not front and other.state is State.STARTING:
-                self._say(other, words.CONFIG + settings)
+            if other is not front:
+                self._say(other, words.CONFIG + said)
 
     def _count(self, front: Front, figures: bytes) -> None:
         front.figures = rpc.unpack(figures)
@@ -300,7 +304,7 @@ class Supervisor:
             self._selector.close()
             for other in self._lines.values():
                 other.close()
-            self._births.life(child, self._settings)(line)
+            self._births.life(child, self._settings, self._version)(line)
             status = 0
         except BaseException:  # noqa: BLE001
             log.logger.exception("%s fails", child.name)

@@ -73,9 +73,12 @@ class Changes:
                 later.give(None, Refused(BUSY, f"{change.method}: front {link.number} {SILENT}: nothing is changed"))
             return
         links = [link for link, answer in answers if answer.result is True]
-        self._peers.ask_each(links, "change", [who], partial(self._made, later, change, who), LIMIT)
+        version = self._peers.front.control.version + 1
+        self._peers.ask_each(links, "change", [who, version], partial(self._made, later, change, who, version), LIMIT)
 
-    def _made(self, later: Later, change: Change, who: str, answers: list[tuple[PeerLink, Answer]]) -> None:
+    def _made(
+        self, later: Later, change: Change, who: str, version: int, answers: list[tuple[PeerLink, Answer]]
+    ) -> None:
         """The others have made it, or will before they do anything else."""
         for link, answer in answers:
             if answer.missing:
@@ -83,4 +86,4 @@ class Changes:
                     "%s: front %d %s: it makes the change when it does", change.method, link.number, answer.missing
                 )
         self.end(later)
-        later.give(self._peers.front.control.make(change, who))
+        later.give(self._peers.front.control.make(change, who, version=version))

@@ -99,12 +99,12 @@ class Visitor:
             raise
         return True
 
-    def _change(self, who: str) -> bool:
+    def _change(self, who: str, version: int) -> bool:
         """Every front can: it is made."""
         change, self._judged = self._judged, None
         self._peers.changes.end(self)
         if change is not None:
-            self._front.control.make(change, who, log.debug)
+            self._front.control.make(change, who, log.debug, version)
         return True
 
     def _keep(self) -> None:
