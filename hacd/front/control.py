@@ -33,11 +33,11 @@ Make = Callable[[Settings], Made]
 
 
 class Change(NamedTuple):
-    """What was judged, and can be made. `routes`: path and table, where it loads them."""
+    """What was judged, and can be made. `made`: what came of it then; `routes`: path and table, if it loads them."""
 
     method: str
     make: Make
-    loads: bool
+    made: Made
     routes: tuple[str, Table] | None
 
 
@@ -82,7 +82,7 @@ class Control:
         make: Make = partial(_set, *params) if method == "set" else partial(_reload, restore(params[0]))
         try:
             made = make(self._front.settings)
-            return Change(method, make, made.loads, self._judge(made))
+            return Change(method, make, made, self._judge(made))
         except SettingsError as error:
             raise _refused(method, error) from None
 
@@ -102,15 +102,27 @@ class Control:
     def make(self, change: Change, who: str, say: Callable[..., None] = log.info, version: int = 0) -> Any:
         """It holds from now on; what its caller is told. `version`: what that makes of it at the front that asked."""
         self.version = max(self.version, version or self.version + 1)
-        made = change.make(self._front.settings)  # which may have changed since it was judged
+        settings = self._now(change)
         if change.routes is not None:
             self._front.router.replace(*change.routes)
-        self._front.configure(made.settings)
-        self._on_change(made.settings)
-        say(*made.line(who))
-        if made.at_start:
-            log.warning("what is read at the start only stays as it was until then: %s", ", ".join(made.at_start))
-        return made.result
+        self._front.configure(settings)
+        self._on_change(settings)
+        say(*change.made.line(who))
+        if change.made.at_start:
+            what = ", ".join(change.made.at_start)
+            log.warning("what is read at the start only stays as it was until then: %s", what)
+        return change.made.result
+
+    def _now(self, change: Change) -> Settings:
+        """What it makes of the settings that are in force by now.
+
+        They may not be those by which it was judged: SIGHUP came in between, or another front made this very change, and
+        the supervisor told of it first.
+        """
+        try:
+            return change.make(self._front.settings).settings
+        except SettingsError:  # both together are too long
+            return change.made.settings
 
     def adopt(self, version: int, settings: Settings) -> None:
         """The other fronts made a change. Where this one was not asked, since it has just begun, it does it too."""

@@ -78,6 +78,7 @@ OF_EACH = {
     "test_logins": {"test_ntlm_as_the_parameter_is_refused_for_logins"},
     "test_protocol": {"test_ping_hello_stats"},
     "test_register": {"test_takers_take_turns"},
+    "test_reload": {"test_a_wrong_file_is_refused_whole"},
     "test_routes_file": {"test_front_that_starts_again_with_a_wrong_file_serves_without_routes"},
     "test_tail": {"test_async_client_does_not_follow", "test_client_is_told_when_the_front_goes"},
     "test_turns": {"test_bodies_that_wait_come_whole"},

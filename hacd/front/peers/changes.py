@@ -55,7 +55,7 @@ class Changes:
             self.end(later)
             raise
         # To load routes takes a front its time.
-        limit = max(LIMIT, self._peers.front.settings.hacd.front_timeout) if change.loads else LIMIT
+        limit = max(LIMIT, self._peers.front.settings.hacd.front_timeout) if change.made.loads else LIMIT
         links = [link for link in self._peers.links.values() if link.up]
         self._peers.ask_each(links, "judge", [method, params], partial(self._judged, later, change, who), limit)
         return later
