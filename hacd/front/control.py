@@ -116,8 +116,8 @@ class Control:
     def _now(self, change: Change) -> Settings:
         """What it makes of the settings that are in force by now.
 
-        They may not be those by which it was judged: SIGHUP came in between, or another front made this very change, and
-        the supervisor told of it first.
+        They may not be those by which it was judged: SIGHUP came in between, or another front made this very change,
+        and the supervisor told of it first.
         """
         try:
             return change.make(self._front.settings).settings
