@@ -72,15 +72,21 @@ OF_EACH = {
         "test_the_front_is_killed",
         "test_an_arena_without_use_is_given_up",
     },
+    "test_clients": {"test_async_connection_lost_and_dialled_again"},
     "test_egress": {"test_a_connection_of_another_user_is_passed_by"},
     "test_http_versions": {"test_many_at_once_over_one_connection"},
     "test_log_streams": {"test_garbage_of_many_callers_fills_no_log"},
     "test_logins": {"test_ntlm_as_the_parameter_is_refused_for_logins"},
+    "test_processes": {"test_dead_front_is_replaced_and_callers_are_told"},
     "test_protocol": {"test_ping_hello_stats"},
     "test_register": {"test_takers_take_turns"},
     "test_reload": {"test_a_wrong_file_is_refused_whole"},
     "test_routes_file": {"test_front_that_starts_again_with_a_wrong_file_serves_without_routes"},
-    "test_tail": {"test_async_client_does_not_follow", "test_client_is_told_when_the_front_goes"},
+    "test_tail": {
+        "test_async_client_does_not_follow",
+        "test_client_is_told_when_the_front_goes",
+        "test_command_ends_when_the_front_does",
+    },
     "test_turns": {"test_bodies_that_wait_come_whole"},
 }
 
