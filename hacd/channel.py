@@ -49,9 +49,6 @@ class Channel:
     Descriptors that come are dropped by the kernel unless `takes_descriptors`. `account` is told what is held.
     """
 
-    #: of its peer, where it matters
-    uid = -1
-
     def __init__(
         self,
         loop: Loop,
@@ -63,6 +60,7 @@ class Channel:
         account: Account | None = None,
     ) -> None:
         sock.setblocking(False)
+        self.uid = -1  # of its peer, where it matters
         self._sock = sock
         self._descriptors: deque[int] = deque()  # that came, and whose message was not heard yet
         # With descriptors a read costs a µs more.
@@ -236,8 +234,7 @@ class Channel:
 
     def _hold_back(self) -> None:
         """Too many descriptors are on their way, to whomever; the socket is writable all the same. Wait a little."""
-        if self._retry is None:
-            self._retry = Timer(self._loop)
+        self._retry = self._retry or Timer(self._loop)
         self._held_back = True
         self._retry.start(self._write_again, RETRY, 0)
         self._watch()
@@ -376,9 +373,8 @@ class Channel:
         self._backlog = self._large = 0
         self._poll.stop()  # which lets go of its callback, as closing it does not
         self._poll.close()
-        for timer in (self._linger, self._retry):
-            if timer is not None:
-                timer.close()
+        for timer in filter(None, (self._linger, self._retry)):
+            timer.close()
         self._sock.close()
         self._entry.note(self, 0)
         self._part()
