@@ -144,7 +144,6 @@ class Engines:
         for engine in self._all:
             if not self.held and (engine.has_work or engine is self._first):
                 engine.tick()
-        self._watches.pace.judge()
         self._watches.pace.turned()
 
     def slow_down(self) -> None:

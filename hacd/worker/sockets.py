@@ -37,6 +37,9 @@ from hacd.worker.turns import LONG, Pace
 #: OPENSOCKETFUNCTION; since then one for all, made with the multi.
 TRUSTED_SINCE = 0x081400
 
+#: ns of the clock beyond all times
+NEVER = 1 << 62
+
 #: Sockets that curl acts on, in one turn of the loop, between two looks at what has ended. A turn may bring
 #: hundreds, and the front, the caller and the origin would idle until the last of them.
 BATCH = 16
@@ -84,7 +87,7 @@ class _Watch:
         table = sockets.table
         now = monotonic_ns()
         if now - table.acted > LONG:
-            table.pace.judge()
+            table.pace.look()
         table.acted = now
         sockets.acts += 1
         if sockets.acts >= BATCH:
@@ -139,7 +142,7 @@ class Watches:
         self.by_fd: dict[int, _Watch] = {}
         self.opened = 0  # sockets, by any of them
         self.turn = 0
-        self.acted = 0  # when curl last had acted on one: ns of the clock, which the loop's waiting counts for, too
+        self.acted = NEVER  # when curl last had acted on one in this turn: ns of the clock
         self.pace = Pace()  # is asked where that is long ago: it may have taken all that time
         self.unknown: list[_Watch] = []  # unwanted since, but started in this turn: the kernel has them not yet
 
@@ -149,6 +152,7 @@ class Watches:
         To be called at the end of each turn; without it no watch is ever left running.
         """
         self.turn += 1
+        self.acted = NEVER
         if self.unknown:
             unknown, self.unknown = self.unknown, []
             for watch in unknown:
