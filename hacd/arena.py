@@ -33,52 +33,64 @@ class Arena:
     """The worker's side: blocks of it are taken and given back. A block's length is a power of two."""
 
     def __init__(self, size: int, number: int = COMMON) -> None:
-        """`size` in bytes, at least LEAST. `number`: whose own it is. Raises OSError, ValueError."""
-        self.size = size - size % LEAST
+        """`size`: bytes that it may come to have. `number`: whose own it is. Raises OSError, ValueError."""
+        self.size = max(LEAST, 1 << (size - 1).bit_length())
         self.number = number
+        self.fd = -1
         self.fd = os.memfd_create("hacd-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            os.ftruncate(self.fd, self.size)
-            self._map = mmap.mmap(self.fd, self.size)
-            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, SEALS | (FUTURE_WRITE if number else 0))
-        except (OSError, ValueError):
-            os.close(self.fd)
-            raise
+        os.ftruncate(self.fd, self.size)
+        self._map = mmap.mmap(self.fd, self.size)
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, SEALS | (FUTURE_WRITE if number else 0))
         self.view = memoryview(self._map)
         self.used = 0  # bytes of the blocks that are taken
-        self.reach = 0  # end of what was ever taken: no more of the machine's memory is in it
+        self.resident = 0  # bytes that it may have of the machine's memory: what was taken once, and not trimmed since
         self.lent: set[int] = set()  # where blocks begin that are not the worker's
         self.left = False  # nothing more is to be put into it
+        self.idle = 0  # looks since it had a block
         self._peak = 0  # of `used` since `look`
         self._lengths: dict[int, int] = {}  # of the blocks that are taken, by where they begin
         # Where free blocks begin, by their length. The last that came back is the first to go: it is in the caches.
-        self._free: dict[int, list[int]] = {}
-        begin = 0
-        while begin < self.size:
-            length = 1 << (self.size - begin).bit_length() - 1
-            self._free[length] = [begin]
-            begin += length
+        self._free: dict[int, list[int]] = {self.size: [0]}
+        self._halves = False  # two of them may be one
+        self._touched = bytearray(self.size // LEAST)  # 1 for each LEAST bytes that count as resident
 
     def take(self, size: int, most: int) -> int:
-        """Where a block of at least `size` bytes begins; -1: none is free, or it would reach beyond `most`."""
+        """Where a block of at least `size` bytes begins; -1: none is free, or `resident` would be more than `most`."""
         length = max(LEAST, 1 << (size - 1).bit_length())
-        free = self._free.get(length)
-        begin = free.pop() if free else self._split(length)
-        if begin < 0 and self.size - self.used >= length:
+        begin = self._find(length, most)
+        if begin < 0 and self._halves:
             self._merge()
-            begin = self._split(length)
+            begin = self._find(length, most)
         if begin < 0:
             return -1
-        end = begin + length
-        if end > self.reach:
-            if end > most:
-                self._free.setdefault(length, []).append(begin)
-                return -1
-            self.reach = end
+        self.resident += self._untouched(begin, length)
+        self._touch(begin, length, b"\1")
         self._lengths[begin] = length
         self.used += length
         self._peak = max(self._peak, self.used)
         return begin
+
+    def _find(self, length: int, most: int) -> int:
+        """Take a free block, or the begin of one that is longer, out of the lists."""
+        for each in sorted(self._free):
+            free = self._free[each]
+            for place in range(len(free) - 1, -1, -1) if each >= length else ():
+                if self.resident + self._untouched(free[place], length) <= most:
+                    return self._split(free.pop(place), each, length)
+        return -1
+
+    def _split(self, begin: int, each: int, length: int) -> int:
+        while each > length:
+            each >>= 1
+            self._free.setdefault(each, []).append(begin + each)
+        return begin
+
+    def _untouched(self, begin: int, length: int) -> int:
+        """Bytes of that range that are not resident."""
+        return length - LEAST * self._touched.count(1, begin // LEAST, (begin + length) // LEAST)
+
+    def _touch(self, begin: int, length: int, value: bytes) -> None:
+        self._touched[begin // LEAST : (begin + length) // LEAST] = value * (length // LEAST)
 
     def length(self, begin: int) -> int:
         """Bytes of the block that begins there."""
@@ -95,21 +107,11 @@ class Arena:
         length = self._lengths.pop(begin)
         self.used -= length
         self._free.setdefault(length, []).append(begin)
-
-    def _split(self, length: int) -> int:
-        """Halve the shortest free block that is long enough, until it is no longer than that."""
-        longer = [each for each, free in self._free.items() if free and each >= length]
-        if not longer:
-            return -1
-        each = min(longer)
-        begin = self._free[each].pop()
-        while each > length:
-            each >>= 1
-            self._free.setdefault(each, []).append(begin + each)
-        return begin
+        self._halves = True
 
     def _merge(self) -> None:
         """Make of two free halves the block that they were. Not at each `give_back`: the next wants a half again."""
+        self._halves = False
         for length in sorted(self._free):
             free = set(self._free[length])
             for begin in sorted(free):
@@ -117,7 +119,7 @@ class Arena:
                 if begin < other and other in free:
                     free -= {begin, other}
                     self._free.setdefault(length << 1, []).append(begin)
-            self._free[length] = sorted(free)
+            self._free[length] = sorted(free, reverse=True)  # the lowest goes first
 
     def descriptor(self) -> int:
         """To be passed on, once: whoever takes it closes it. The mapping has one of its own."""
@@ -127,6 +129,7 @@ class Arena:
     def look(self) -> int:
         """To be called about once a second: the most bytes that were taken at once since the last look."""
         peak, self._peak = self._peak, self.used
+        self.idle = 0 if peak else self.idle + 1
         return peak
 
     def trim(self) -> None:
@@ -134,13 +137,17 @@ class Arena:
         self._merge()
         for length, free in self._free.items():
             for begin in free:
-                self._map.madvise(mmap.MADV_REMOVE, begin, length)
-        self.reach = max((begin + length for begin, length in self._lengths.items()), default=0)
+                if self._untouched(begin, length) < length:
+                    self._map.madvise(mmap.MADV_REMOVE, begin, length)
+                    self.resident -= length - self._untouched(begin, length)
+                    self._touch(begin, length, b"\0")
 
     def close(self) -> None:
         """Nothing more is put into it. The mapping lasts as long as a view of it."""
         self.view.release()
         del self._map
+
+    def __del__(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
 

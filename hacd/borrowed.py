@@ -6,6 +6,8 @@ What is in its place then is another body.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import mmap
 import os
 import weakref
@@ -14,6 +16,29 @@ from functools import cached_property
 from typing import Any
 
 from hacd.shared import Body, Shared
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+
+_FAILED = ctypes.c_void_p(-1).value
+
+
+class _Map:
+    """All of an arena, to be read. Of Python's own maps ctypes exports a part only where it could be written."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        """Raises OSError."""
+        self.size = size
+        self.address = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+        if self.address == _FAILED:
+            self.address = None
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+    def __del__(self) -> None:
+        if self.address is not None:
+            _libc.munmap(self.address, self.size)
 
 
 class ClientArena:
@@ -26,19 +51,24 @@ class ClientArena:
         self._returned = returned
 
     @cached_property
-    def _map(self) -> mmap.mmap:
-        # Private: ctypes exports a part of that alone which could be written. Nobody does, so it shows the arena.
-        return mmap.mmap(self._fd, self._size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+    def _map(self) -> _Map:
+        return _Map(self._fd, self._size)
+
+    def body(self, begin: int, size: int) -> Borrowed:
+        """The body that came to be there."""
+        return Borrowed(self, begin, size)
 
     def read(self, begin: int, size: int) -> bytes:
         """A copy of what is there. Raises OSError."""
-        return os.pread(self._fd, size, begin)
+        data = os.pread(self._fd, size, begin)
+        if len(data) != size:
+            raise OSError(errno.EIO, f"{len(data)} bytes of {size} are there")
+        return data
 
     def view(self, begin: int, size: int) -> memoryview:
         """What is there. It is given back when no view of it is left. Raises OSError."""
-        from ctypes import c_char  # 4 ms, for who has many long bodies
-
-        part: Any = (c_char * size).from_buffer(self._map, begin)
+        part: Any = (ctypes.c_char * size).from_address(self._map.address + begin)
+        part.owner = self._map
         weakref.finalize(part, self.give_back, begin).atexit = False
         return memoryview(part).toreadonly().cast("B")
 
@@ -65,9 +95,10 @@ class Borrowed(Body):
         return self._arena.read(self._begin, self.size)
 
     def _map(self) -> memoryview:
-        arena, self._arena = self._arena, None
-        assert arena is not None
-        return arena.view(self._begin, self.size)
+        assert self._arena is not None  # no more than once
+        view = self._arena.view(self._begin, self.size)
+        self._arena = None  # it is the view that gives it back
+        return view
 
     def _let_go(self) -> None:
         arena, self._arena = self._arena, None

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hacd.arena import COMMON, FILE, LEAST, Arena, Block, mapped
 from hacd.settings import Settings
 from hacd.worker.bodies import EAGER, LOOK, Body
-from hacd.worker.memory import ARENAS, Memory
+from hacd.worker.memory import ARENAS, IDLE, Memory
 
 KIB, MIB = 1024, 1024 * 1024
 OWN = FILE + 1
@@ -53,6 +54,7 @@ def arrive(body: Body, data: bytes) -> None:
 def test_no_byte_is_in_two_blocks(size: int, steps: list[tuple[str, int]]) -> None:
     arena = Arena(size)
     blocks: dict[int, int] = {}
+    most = 0
     for what, number in steps:
         if what == "back":
             if blocks:
@@ -67,11 +69,13 @@ def test_no_byte_is_in_two_blocks(size: int, steps: list[tuple[str, int]]) -> No
             assert 0 <= begin <= arena.size - length
             assert all(begin + length <= other or other + blocks[other] <= begin for other in blocks)
             blocks[begin] = length
-        assert arena.used == sum(blocks.values()) <= arena.reach <= arena.size
+            most = max(most, arena.used)
+        assert arena.used == sum(blocks.values()) <= arena.resident <= 2 * most <= 2 * arena.size
     for begin in blocks:
         arena.give_back(begin)
-    largest = 1 << arena.size.bit_length() - 1
-    assert arena.take(largest, arena.size) == 0  # halves have become wholes again
+    arena.trim()
+    assert (arena.used, arena.resident) == (0, 0)
+    assert arena.take(arena.size, arena.size) == 0  # halves have become wholes again
     arena.close()
 
 
@@ -79,9 +83,42 @@ def test_no_more_than_it_may_reach() -> None:
     arena = Arena(MIB)
     assert arena.take(64 * KIB, 64 * KIB) == 0
     assert arena.take(64 * KIB, 64 * KIB) == -1
-    assert (arena.used, arena.reach) == (64 * KIB, 64 * KIB)
+    assert (arena.used, arena.resident) == (64 * KIB, 64 * KIB)
     assert arena.take(64 * KIB, 128 * KIB) == 64 * KIB
+    arena.give_back(0)
+    assert arena.take(16 * KIB, 128 * KIB) == 0  # what was taken before comes first
     arena.close()
+
+
+def test_one_that_stays_keeps_nothing_but_itself(memory: Memory) -> None:
+    """Wherever it lies."""
+    bodies = [incoming(memory, COMMON, MIB) for _ in range(8)]
+    for body in bodies:
+        arrive(body, bytes(MIB))
+    for body in bodies[:-1]:
+        body.drop()
+    memory.look()
+    memory.look()
+    common = memory._common
+    assert common is not None
+    assert os.fstat(common.fd).st_blocks * 512 == common.resident == common.used == MIB
+    bodies[-1].drop()
+
+
+@pytest.mark.parametrize("workers", [1, 3, 6, 7])
+def test_one_small_body_leaves_room_for_others(workers: int) -> None:
+    settings = Settings()
+    memory = Memory(replace(settings, http_async_client=replace(settings.http_async_client, workers=workers)))
+    memory.renew()
+    body, other = incoming(memory, COMMON, 16 * KIB), incoming(memory, OWN, 64 * KIB)
+    arrive(body, bytes(16 * KIB))
+    arrive(other, bytes(64 * KIB))
+    assert memory._share - memory._room() == 96 * KIB
+    assert memory.take(memory._share - 96 * KIB, new=True)
+    assert not memory.take(1, new=True)
+    body.drop()
+    other.drop()
+    memory.reset()
 
 
 def test_what_a_peak_took_goes_back_to_the_system(memory: Memory) -> None:
@@ -90,19 +127,20 @@ def test_what_a_peak_took_goes_back_to_the_system(memory: Memory) -> None:
         arrive(body, bytes(MIB))
     common = memory._common
     assert common is not None
-    assert os.fstat(common.fd).st_blocks * 512 == common.reach == 8 * MIB
+    assert os.fstat(common.fd).st_blocks * 512 == common.resident == 8 * MIB
     memory.look()
     for body in bodies:
         body.drop()
     memory.look()
     memory.look()
-    assert (os.fstat(common.fd).st_blocks, common.reach) == (0, 0)
+    assert (os.fstat(common.fd).st_blocks, common.resident) == (0, 0)
 
 
 def test_what_is_lent_can_be_read_and_not_written() -> None:
     arena = Arena(MIB, OWN)
     begin = arena.take(LEAST, MIB)
     arena.view[begin : begin + 4] = b"body"
+    arena.give_back(arena.take(LEAST, MIB))
     theirs = mapped(arena.fd, MIB)
     arena.view[begin : begin + 4] = b"next"
     assert bytes(theirs[begin : begin + 4]) == b"next"
@@ -186,8 +224,12 @@ def test_who_keeps_all_that_he_borrows_gets_bytes(memory: Memory) -> None:
         kept.append(finished(body))
     assert [block.number for block in kept][-2:] == [OWN, COMMON]
     assert memory.fallbacks == 0
+    other = incoming(memory, OWN + 1, 64 * KIB)
+    arrive(other, bytes(64 * KIB))
+    assert finished(other).number == COMMON  # all callers' arenas together have no more
     memory.leave(OWN)
-    assert memory._reached() == MIB
+    assert list(memory._own) == [OWN + 1]
+    assert memory._share - memory._room() == MIB + 64 * KIB
 
 
 def test_returned_is_only_what_was_lent(memory: Memory) -> None:
@@ -223,6 +265,22 @@ def test_a_caller_goes_while_his_body_comes(memory: Memory) -> None:
     with pytest.raises(ValueError, match="released memoryview"):
         arena.view[0]
     memory.returned(OWN, 0)
+    assert not memory._own
+
+
+def test_a_body_that_is_whole_when_its_caller_has_gone(memory: Memory) -> None:
+    """The front lets go of it, and then all of the arena goes."""
+    body, other = incoming(memory, OWN, 64 * KIB), incoming(memory, OWN, 64 * KIB)
+    arrive(body, bytes(32 * KIB))
+    memory.leave(OWN)
+    arrive(other, bytes(64 * KIB))
+    assert finished(other).number == COMMON  # nothing new is put there
+    arrive(body, bytes(32 * KIB))
+    block = finished(body)
+    assert list(memory._own) == [OWN]
+    block.release()
+    assert not memory._own
+    assert memory._share - memory._room() == 64 * KIB
 
 
 def test_an_arena_without_use_is_given_up(memory: Memory) -> None:
@@ -236,11 +294,11 @@ def test_an_arena_without_use_is_given_up(memory: Memory) -> None:
         memory.look()
         assert told[-1] == (OWN, True)
         body.drop()
-        memory.look()
-        memory.look()
+        for _ in range(IDLE + 2):
+            memory.look()
         assert told[-1] == (OWN, False)
     assert len(told) == 4
-    assert memory._reached() == 0
+    assert memory._room() == memory._share
 
 
 def test_no_more_arenas_than_descriptors_are_for(memory: Memory) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from hacd import AsyncClient, Client, Reply
 from hacd.borrowed import Borrowed
+from hacd.client.blocking import _pipeline
 from hacd.front.borrowing import OFTEN
 from tests.conftest import StartDaemon, StartOrigin
 from tests.support.daemon import Daemon
@@ -169,6 +170,33 @@ def test_who_keeps_all_goes_on(daemon: Daemon, nginx: Nginx) -> None:
         assert len({is_lent(reply) for reply in kept}) == 2
         del kept
     settled(daemon)
+
+
+def test_many_are_returned_at_once(daemon: Daemon, nginx: Nginx) -> None:
+    """More than one list of the wire may have members."""
+    url, body = served(nginx, 16 * KIB)
+    with Client(daemon.socket) as client:
+        kept = list(client.query_many([url] * 800, 8))
+        assert sum(map(is_lent, kept)) > 512
+        connection = client._dial()
+        kept = list(_pipeline(connection, iter([url] * 800), 8))
+        assert sum(map(is_lent, kept)) > 512
+        del kept
+        gc.collect()
+        assert client.query(url).rb == body
+        assert client._dial() is connection
+    settled(daemon)
+
+
+def test_who_says_late_that_he_borrows(daemon: Daemon, nginx: Nginx) -> None:
+    url, _ = served(nginx, MIB)
+    with Borrower(daemon.socket) as borrower:
+        assert borrower.call("hello", [{"arenas": False}])[0] is None
+        for _ in range(OFTEN + 2):
+            os.close(borrower.body(borrower.call("query", [url])[1])[0])
+        assert borrower.call("hello", [{"arenas": True}])[0] is None
+        borrower.lent(url)
+        borrower.close()
 
 
 def test_asyncio(daemon: Daemon, nginx: Nginx) -> None:

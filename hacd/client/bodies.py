@@ -8,19 +8,22 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hacd import rpc, shared
-from hacd.borrowed import Borrowed, ClientArena
 from hacd.client import calls
 from hacd.errors import ProtocolError
 from hacd.shared import Body
+
+if TYPE_CHECKING:
+    from hacd.borrowed import ClientArena
 
 #: What a client says first: that it takes descriptors, and reads bodies in arenas. It wants no response.
 GREETING = rpc.notification("hello", [{"descriptors": True, "arenas": True}])
 
 
-_ARENA = [rpc.NOTIFICATION, "arena"]
+#: bodies that are returned with one notification: the daemon takes no longer lists
+RETURNED = 256
 
 
 class _Announced(int):
@@ -40,7 +43,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self.descriptors: deque[int] = deque()
-        self._announced = 0  # bodies, and messages of arenas, that were not claimed
+        self._announced = 0  # bodies that were not claimed
         self._arenas: dict[int, ClientArena] = {}
         self._returned: deque[tuple[int, int]] = deque()  # what the daemon is to be told
 
@@ -57,24 +60,24 @@ class Inbox:
         """Put into `messages` the bodies that they announce. Raises ProtocolError; whole messages are left then."""
         if not self._announced and not self.descriptors and not self._arenas:
             return
-        arenas = []
-        for place, message in enumerate(messages):
-            try:
-                if type(message) is list and message[:2] == _ARENA:
-                    self._arena(*message[2])
-                    arenas.append(place)
-                else:
-                    self._claim(message)
-            except ProtocolError:
-                del messages[place:]
-                raise
-        for place in reversed(arenas):
-            del messages[place]
+        came, messages[:] = messages[:], []
+        for message in came:
+            if type(message) is list and len(message) == 3 and message[1] == "arena":
+                self._arena(message[2])
+            else:
+                self._claim(message)
+                messages.append(message)
 
-    def _arena(self, number: int, size: int) -> None:
+    def _arena(self, params: Any) -> None:
         """The daemon's word of an arena: it is new, and its descriptor came along; or, of size 0, used no more."""
+        try:
+            number, size = map(int, params)
+        except (TypeError, ValueError):
+            raise ProtocolError("an arena that is none") from None
         self._arenas.pop(number, None)
         if size:
+            from hacd.borrowed import ClientArena  # with ctypes: 5 ms, for who has many long bodies
+
             self._arenas[number] = ClientArena(number, size, self._descriptor(), self._returned)
 
     def _claim(self, message: Any) -> None:
@@ -89,7 +92,7 @@ class Inbox:
             arena = self._arenas.get(body.number)
             if arena is None:
                 raise ProtocolError("a body came in an arena that did not")
-            reply["rb"] = Borrowed(arena, body.begin, body.size)
+            reply["rb"] = arena.body(body.begin, body.size)
 
     def _descriptor(self) -> int:
         if not self.descriptors:
@@ -98,10 +101,13 @@ class Inbox:
 
     def returned(self) -> bytes:
         """What is to be sent before anything else: bodies that are not read any more."""
-        returned = []
+        said = []
         while self._returned:
-            returned.append(self._returned.popleft())  # others may append meanwhile
-        return rpc.notification("returned", returned)
+            some: list[tuple[int, int]] = []
+            while self._returned and len(some) < RETURNED:
+                some.append(self._returned.popleft())  # others may append meanwhile
+            said.append(rpc.notification("returned", some))
+        return b"".join(said)
 
     @property
     def returns(self) -> bool:

@@ -54,12 +54,11 @@ class Borrower:
 
     def arena(self, link: WorkerLink, size: int, fd: int | None) -> None:
         """That worker has made one for him, or uses it no more (no descriptor)."""
-        said = rpc.notification("arena", [link.key, size])
         if fd is not None:
             self._links[link.key] = link
-            self._channel.pass_on(Shared(fd, 0), said)
+            self._channel.pass_on(Shared(fd, 0), rpc.notification("arena", [link.key, size]))
         elif self._links.pop(link.key, None) is not None:
-            self._channel.send(said)
+            self._channel.send(rpc.notification("arena", [link.key, 0]))
 
     def lend(self, body: Lent) -> bytes:
         """What stands for that body in his reply."""

@@ -104,8 +104,7 @@ class Fleet:
         elif name == FALLBACK:
             self._front.statistics.shm_fallbacks += int(value)
         elif name == ARENA:
-            number, size = value
-            self._front.borrowers.arena(link, number, size, link.channel.take_descriptor() if size else None)
+            self._arena(link, value)
         elif name == BYE:
             self.dispatch.remove(link)
             link.goodbye()
@@ -118,6 +117,17 @@ class Fleet:
             self._front.peers.visited(link.channel, value)
         else:
             raise ProtocolError("a word that is none of a worker's")
+
+    def _arena(self, link: WorkerLink, value: Any) -> None:
+        """A caller has one of that worker's from now on, or, of size 0, no more."""
+        try:
+            number, size = map(int, value)
+        except (TypeError, ValueError):
+            raise ProtocolError("an arena that is nobody's") from None
+        fd = link.channel.take_descriptor() if size else None
+        if size and fd is None:
+            raise ProtocolError("an arena without its descriptor")
+        self._front.borrowers.arena(link, number, size, fd)
 
     def _hello(self, link: WorkerLink, value: Any) -> None:
         try:

@@ -1,6 +1,6 @@
 """A worker as the front sees it: a channel that takes jobs and brings outcomes.
 
-To a worker: `[id, url, timeout, hdr, body, shape, started, login, as_file]` is a job, `[id]` cancels one, `[0]` says
+To a worker: `[id, url, timeout, hdr, body, shape, started, login, into]` is a job, `[id]` cancels one, `[0]` says
 goodbye, and `[0, word, value]` is for the worker itself.
 From a worker: `[id, code, outcome]`; where the body is in an arena `[id, code, begin, rest, size, number, place]`;
 where it is in a file `[id, code, begin, rest, size]`, and its descriptor comes along; with id 0 it is a word of the
@@ -29,7 +29,7 @@ from hacd.loop import Loop, Timer
 from hacd.outcome import Held
 from hacd.rpc import LARGE, Decoder, pack, pack_apart
 from hacd.shared import Shared
-from hacd.words import FREED, RETURNED
+from hacd.words import FREED, LEFT, RETURNED
 
 #: Jobs that a stuck worker has not read may gather up to here; then it is cut off as if it had died. Those with
 #: large bodies wait elsewhere long before.
@@ -38,6 +38,9 @@ MAX_UNSENT = 1 << 30
 #: seconds between two looks, where jobs were put off, at whether the worker has read
 LATER = 0.01
 
+
+#: bytes that no body has
+ARENA_MAX = 1 << 48
 
 #: of links: callers know a worker's arena by it
 _KEYS = count(1)
@@ -141,11 +144,11 @@ class WorkerLink:
 
     def _in_arena(self, message: list[Any]) -> tuple[int, Any, Any]:
         id_, code, begin, rest, size, number, place = message
+        if not (0 < size <= ARENA_MAX and place >= 0) or (number == COMMON and size > len(self._arena) - place):
+            raise ProtocolError("an outcome whose body is nowhere")
         self._statistics.shm_used += size
         if number != COMMON:
             return id_, code, Held(begin, Lent(self, number, place, size), rest)
-        if not 0 < size <= len(self._arena) - place or place < 0:
-            raise ProtocolError("an outcome whose body is nowhere")
         view = self._arena[place : place + size]
         return id_, code, Held(begin, Block(view, number, place, partial(self.returned, size)), rest)
 
@@ -162,7 +165,8 @@ class WorkerLink:
         try:
             self._arena = mapped(fd, size)
         except (OSError, ValueError) as error:
-            raise ProtocolError(f"an arena that cannot be mapped: {error}") from None
+            log.warning("worker %d [%d]: no shared memory for bodies: %s", self.number, self.pid, error)
+            self.tell(LEFT, COMMON)
         finally:
             os.close(fd)
 

@@ -18,7 +18,8 @@ from hacd.worker.turns import BODY_SHARE
 #: A heap of more would be moved by the kernel, page by page, as it grows.
 LOOK, STAGE = 16_384, 65_536
 
-#: bytes of a block that a body gets because it says that it will be as long; beyond, it gets four times what came
+#: Bytes of a block that a body gets because it says that it will be as long; beyond, it gets four times what came. One
+#: that says nothing gets twice what came.
 EAGER = 1 << 20
 
 #: decimal places of a length that is none of this world's
@@ -99,7 +100,7 @@ class Body:
 
     def _leave(self, block: InArena, work: int) -> None:
         """Its block is too short: another place is to be found for it, by way of `heap`."""
-        self.heap += block.read(self._at)
+        self.heap += block.view[block.begin : self._at]
         block.let_go()
         self._view = self._block = None
         self._kept = 0

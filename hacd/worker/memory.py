@@ -1,11 +1,12 @@
 """This worker's share of the shared memory (`shm_size`), for one front: the files and the arenas that bodies are in.
 
-Law: it counts each byte from before it is written until it has come back, and all that an arena ever reached, for the
-kernel keeps that. Past the share, a body goes on in the worker's own memory.
+Law: it counts each byte from before it is written until it has come back, and all that arenas have of the machine's
+memory, in use or not. Past the share, a body goes on in the worker's own memory. Callers' arenas have half of it.
 """
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable
 
@@ -15,6 +16,12 @@ from hacd.settings import Settings
 
 #: bodies in files, and callers who have an arena, of all workers together: each costs a descriptor
 BODIES, ARENAS = 512, 128
+
+#: looks that a caller's arena may be without use
+IDLE = 5
+
+#: times its share that an arena could have, were it raised meanwhile: addresses, and no memory
+ROOM = 4
 
 
 class Memory:
@@ -27,6 +34,7 @@ class Memory:
         self.on_arena_left: Callable[[Arena], None] = _nobody  # it will be used no more
         self._common: Arena | None = None
         self._own: dict[int, Arena] = {}
+        self._lends = True  # callers may have arenas: the system has the seal for that
         self._next_complaint = 0.0
         self.configure(settings)
 
@@ -50,13 +58,21 @@ class Memory:
         """Whether there is room for `size` bytes more, of a `new` body or of one that has begun."""
         if new and self.bodies >= self._bodies:
             return False
-        if self.used + size + self._reached() > self._share:
-            self._make_room()
-            if self.used + size + self._reached() > self._share:
+        if size > self._room():
+            self._make_room(None)
+            if size > self._room():
                 return False
         self.used += size
         self.bodies += new
         return True
+
+    def _room(self) -> int:
+        """Bytes that are neither in files nor in arenas."""
+        common = self._common.resident if self._common is not None else 0
+        return self._share - self.used - common - self._own_resident()
+
+    def _own_resident(self) -> int:
+        return sum([arena.resident for arena in self._own.values()]) if self._own else 0
 
     def give_back(self, size: int) -> None:
         """A body of so many bytes is gone, from here and from the front."""
@@ -69,95 +85,112 @@ class Memory:
         """A front is there: a common arena for it, if bodies shall be in shared memory. No body may be in the last."""
         self.reset()
         if self._shares and self._share >= LEAST:
-            self._common = self._make(self._share, COMMON)
+            self._common = self._make(COMMON)
         return self._common
 
     def block(self, size: int, number: int) -> tuple[Arena, int] | None:
         """An arena, that of `number` or the common one, and where in it a block of at least `size` bytes begins."""
-        arena = self._of(number) if number != COMMON else self._common
-        found = self._take(arena, size)
-        if found is None and arena is not self._common:
-            found = self._take(self._common, size)
+        own = self._of(number) if number != COMMON else None
+        found = self._take_own(own, size) if own is not None else None
+        if found is None:
+            found = self._take(self._common, size, self._room())
+        if found is None and self._make_room(own):
+            found = self._take(self._common, size, self._room())
         return found
 
     def _of(self, number: int) -> Arena | None:
         arena = self._own.get(number)
-        if arena is None and len(self._own) < self._arenas and self._share // 2 >= LEAST:
-            arena = self._make(self._share // 2, number)
+        if arena is None and self._lends and len(self._own) < self._arenas and self._share // 2 >= LEAST:
+            arena = self._make(number)
             if arena is not None:
                 self._own[number] = arena
                 self.on_arena(arena)
-        return arena
+        return arena if arena is not None and not arena.left else None
 
-    def _make(self, size: int, number: int) -> Arena | None:
+    def _make(self, number: int) -> Arena | None:
         try:
-            return Arena(size, number)
+            return Arena(ROOM * self._share, number)
         except (OSError, ValueError) as error:
-            self.failed(error)
+            if number != COMMON and isinstance(error, OSError) and error.errno == errno.EINVAL:
+                self._lends = False  # before Linux 5.1
+            else:
+                self.failed(error)
             return None
 
-    def _take(self, arena: Arena | None, size: int) -> tuple[Arena, int] | None:
-        if arena is None:
-            return None
-        begin = arena.take(size, self._share - self.used - self._reached() + arena.reach)
-        return None if begin < 0 else (arena, begin)
+    def _take_own(self, arena: Arena, size: int) -> tuple[Arena, int] | None:
+        return self._take(arena, size, min(self._room(), self._share // 2 - self._own_resident()))
 
-    def _reached(self) -> int:
-        """Bytes that arenas may have of the machine's memory."""
-        common = self._common.reach if self._common is not None else 0
-        return common + sum([arena.reach for arena in self._own.values()]) if self._own else common
+    def _take(self, arena: Arena | None, size: int, more: int) -> tuple[Arena, int] | None:
+        """`more`: bytes that it may grow by."""
+        begin = arena.take(size, arena.resident + max(0, more)) if arena is not None else -1
+        return None if arena is None or begin < 0 else (arena, begin)
 
     def free(self, arena: Arena, begin: int) -> None:
         """The block that begins there is of no use any more."""
         arena.give_back(begin)
         if arena.left and not arena.used:
-            arena.close()
+            self._forget(arena)
 
     def returned(self, number: int, begin: int) -> None:
         """A block that was lent has come back. What never was, is left alone: it may be a caller who says so."""
         arena = self._own.get(number) if number != COMMON else self._common
         if arena is not None and begin in arena.lent:
-            arena.give_back(begin)
+            self.free(arena, begin)
 
     def leave(self, number: int) -> None:
-        """Its caller has gone, and has returned all that he ever will."""
-        arena = self._own.pop(number, None)
+        """Its caller has gone, and has returned all that he ever will; or the front cannot read the common one."""
+        arena = self._own.get(number) if number != COMMON else self._common
         if arena is not None:
             self._leave(arena)
 
     def _leave(self, arena: Arena) -> None:
+        """It goes as soon as nothing is in it: a body may be on its way there, or to a front that will return it."""
+        arena.left = True
+        if arena.number == COMMON:
+            self._common = None
         for begin in list(arena.lent):
             arena.give_back(begin)
-        arena.left = True
         if not arena.used:
-            arena.close()
+            self._forget(arena)
+
+    def _forget(self, arena: Arena) -> None:
+        self._own.pop(arena.number, None)
+        arena.close()
 
     def look(self) -> None:
         """To be called about once a second: what a peak left behind goes back to the system."""
-        if self._common is not None and self._common.look() < self._common.reach // 4:
-            self._common.trim()
+        if self._common is not None and self._common.look() < self._common.resident // 4:
+            self._trim(self._common)
         for arena in list(self._own.values()):
-            if not arena.look():
+            arena.look()
+            if arena.idle > IDLE and not arena.used:
                 self._give_up(arena)
 
-    def _make_room(self) -> None:
-        """Give the system what no body is in."""
-        if self._common is not None and self._common.used < self._common.reach // 2:
-            self._common.trim()
+    def _trim(self, arena: Arena) -> None:
+        try:
+            arena.trim()
+        except OSError as error:
+            self.failed(error)
+
+    def _make_room(self, spared: Arena | None) -> bool:
+        """Give the system what no body is in; whether that was anything."""
+        before = self._room()
+        if self._common is not None and self._common.used < self._common.resident:
+            self._trim(self._common)
         for arena in list(self._own.values()):
-            if not arena.used:
+            if not arena.used and arena is not spared:
                 self._give_up(arena)
+        return self._room() > before
 
     def _give_up(self, arena: Arena) -> None:
         """Nothing is in it: its caller gets another when he has use for one."""
-        del self._own[arena.number]
         self._leave(arena)
         self.on_arena_left(arena)
 
     def reset(self) -> None:
         """The front is gone, and with it what it held. No transfer is left."""
         self.used = self.bodies = 0
-        for arena in (self._common, *self._own.values()):
+        for arena in (self._common, *list(self._own.values())):
             if arena is not None:
                 self._leave(arena)
         self._common = None

@@ -82,10 +82,6 @@ class InArena:
         """The body up to `end`, which is the front's from here on."""
         return Block(self._arena.lend(self.begin, end), self._arena.number, self.begin, self._memory.returned)
 
-    def read(self, end: int) -> bytes:
-        """What was written, up to `end`."""
-        return bytes(self.view[self.begin : end])
-
     def let_go(self) -> None:
         """The body is not wanted, or is elsewhere."""
         self._memory.free(self._arena, self.begin)
