@@ -198,6 +198,27 @@ def test_hosts_of_redirects(start_daemon: StartDaemon, start_origin: StartOrigin
         assert client.query(origin.url, follow_redirect=0).rs == 302
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1\t302 Found\r\n",
+        b"HTTP/1.1 302 Found\r\nHTTP/x: 200 OK\r\n",
+        b"HTTP/1.1 302 Found\r\nHTTP/1.1: 200 OK\r\nHTTP/2 : 200\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nHTTP/y: 200 OK\r\n\r\nHTTP/1.1 302 Found\r\nHTTP/z: 404 x\r\n",
+    ],
+)
+def test_a_redirect_that_does_not_look_like_one(
+    start_daemon: StartDaemon, start_origin: StartOrigin, head: bytes
+) -> None:
+    """libcurl follows these: the host that is not to be named was asked, although its reply reached nobody."""
+    other = start_origin(answer)
+    location = f"Location: http://localhost:{other.port}/\r\nContent-Length: 0\r\n\r\n".encode()
+    origin = start_origin(lambda sock, _: sock.sendall(head + location))
+    with start_daemon(hosts="127.0.0.1", curl_follow_redirect=3).client() as client:
+        assert is_denied(client.query(origin.url))
+        assert not other.heads
+
+
 def test_a_location_that_leads_nowhere_is_not_judged(start_daemon: StartDaemon, start_origin: StartOrigin) -> None:
     origin = start_origin(redirect("http://localhost/", status=201))
     with start_daemon(hosts="127.0.0.1", curl_follow_redirect=1).client() as client:

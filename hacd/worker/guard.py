@@ -7,6 +7,7 @@ not, although libcurl would. Nothing is raised into libcurl.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,9 @@ _NEXT = _FIRST | getattr(pycurl, "U_URLENCODE", 0) | getattr(pycurl, "U_ALLOW_SP
 
 #: bytes of the longer of the schemes, with as many slashes as libcurl takes: that of the host comes behind
 SCHEME = len(b"https:///")
+
+#: Whether a status line is surely no redirect's. libcurl takes a tab for a space.
+_NO_REDIRECT = re.compile(rb"HTTP/[0-9.]+ [^3][0-9][0-9]\b").match
 
 #: where in its life a transfer is: its query, and how many header lines came so far
 Place = tuple[int, int]
@@ -133,9 +137,12 @@ class Guard:
         place = self._place()
         if id_ != place[0]:
             seen, redirects = 0, False
-        status = next((line for line in reversed(self._head[seen:]) if line.startswith(b"HTTP/")), None)
-        if status is not None:
-            redirects = status.partition(b" ")[2].lstrip().startswith(b"3")
+        for at in range(len(self._head) - 1, seen - 1, -1):
+            line = self._head[at]
+            # No other line is a status line, whatever it looks like: libcurl would follow all the same.
+            if line.startswith(b"HTTP/") and (not at or not self._head[at - 1].strip()):
+                redirects = _NO_REDIRECT(line) is None
+                break
         self._looked = place, redirects
         return redirects
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pycurl
 
+from hacd.arena import FILE
 from hacd.ledger import Ledger
 from hacd.outcome import (
     COULDNT_CONNECT,
@@ -114,6 +115,8 @@ class Transfer:
             timeout = max(1, timeout - self.queued // NS_PER_MS)
         if self._judges_hosts:
             self._guard.check_url(self.url)
+            if self._follows:  # where it was led to is judged at the end, too: nobody is to read it before
+                self._body.into = min(self._body.into, FILE)
         set_ = self.curl.setopt
         set_(pycurl.URL, self.url)
         if timeout != self._timeout:
