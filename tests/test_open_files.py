@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from hacd import Client
+from hacd.front import listener
 from hacd.settings import Settings
 from hacd.supervisor import open_files
 from hacd.worker import memory, room
@@ -43,6 +44,7 @@ def start_limited(tmp_path: Path) -> Iterator[StartLimited]:
 
 def test_need_is_the_workers_own_figures() -> None:
     assert (open_files.CONNECTIONS, open_files.BODIES) == (room.CONNECTIONS, memory.BODIES + memory.ARENAS)
+    assert open_files.BODIES == listener.SPARE
     assert open_files.need(Settings()) >= Settings().limits.max_clients + memory.BODIES + memory.ARENAS
 
 
@@ -83,6 +85,22 @@ def test_callers_for_whom_none_is_left_wait(start_limited: StartLimited, nginx: 
             wire.sock.close()
     assert daemon.pid("front") == front
     assert daemon.wait_idle()["clients"] == 1
+
+
+def test_idle_callers_leave_descriptors_for_bodies(start_limited: StartLimited, nginx: Nginx) -> None:
+    """They took all: the worker that passed a body was cut off, and there was no worker from then on."""
+    body = b"long" * 100_000
+    (nginx.files / "long").write_bytes(body)
+    daemon = start_limited(workers=1)
+    with contextlib.ExitStack() as stack:
+        early = stack.enter_context(daemon.client())
+        assert early.query(nginx.url).ok == 1
+        for _ in range(LIMIT):
+            stack.enter_context(Wire(daemon.socket)).send([0, 1, "ping", []])
+        wait_for("descriptors to run out", lambda: "cannot accept" in daemon.log)
+        for _ in range(20):  # files, and then an arena
+            assert early.query(f"{nginx.url}/file/long", timeout=2000).rb == body
+        assert "lost" not in daemon.log
 
 
 def test_queries_for_which_none_is_left_end(

@@ -1,8 +1,13 @@
-"""Accepting: a listening socket on the loop, and what to do when no descriptor is left for a caller."""
+"""Accepting: a listening socket on the loop, and what to do when no descriptor is left for a caller.
+
+Law: callers do not get the last descriptors. Workers, and the bodies that they pass, have use for those.
+"""
 
 from __future__ import annotations
 
 import errno
+import os
+import resource
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +21,10 @@ RUSH = 64
 #: seconds without accepting after the descriptors ran out
 PAUSE = 0.1
 
+#: Descriptors that callers leave, but no more than a quarter of all: for bodies and arenas, as many as workers may
+#: pass. A worker that passes one when none is left is cut off, and could not dial again.
+SPARE = 640
+
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -23,12 +32,21 @@ class Listener:
     """Calls `on_connection(socket)` for each connection. The socket is the supervisor's, and stays open there.
 
     `rush`: how many at one wake-up. Where other processes accept on it too, one that took all would leave them idle.
+    `spare`: descriptors that are not for these.
     """
 
     def __init__(
-        self, loop: Loop, sock: socket.socket, on_connection: Callable[[socket.socket], None], rush: int = RUSH
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        on_connection: Callable[[socket.socket], None],
+        rush: int = RUSH,
+        spare: int = 0,
     ) -> None:
         sock.setblocking(False)
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        limited = spare and limit != resource.RLIM_INFINITY
+        self._end = limit - min(spare, limit // 4) if limited else 0  # of the descriptors that may be theirs
         self._rush = rush
         self._sock = sock
         self._on_connection = on_connection
@@ -47,6 +65,7 @@ class Listener:
     def _ready(self, _handle: Any, _events: int | None, _error: int | None) -> None:
         for _ in range(self._rush):
             try:
+                self._leave_spare()
                 connection, _address = self._sock.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
@@ -59,3 +78,11 @@ class Listener:
                 self._timer.start(self._resume, PAUSE, 0)
                 return
             self._on_connection(connection)
+
+    def _leave_spare(self) -> None:
+        """Raise OSError where the next descriptor, the lowest that is free, is none of theirs."""
+        if self._end:
+            next_ = os.dup(self._sock.fileno())
+            os.close(next_)
+            if next_ >= self._end:
+                raise OSError(errno.EMFILE, "the open files that are left are not for callers")

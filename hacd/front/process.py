@@ -13,7 +13,7 @@ from hacd.flusher import Flusher
 from hacd.front.control import Control
 from hacd.front.fleet import BEAT
 from hacd.front.front import Front
-from hacd.front.listener import RUSH, Listener
+from hacd.front.listener import RUSH, SPARE, Listener
 from hacd.front.owner import Peer
 from hacd.front.peers.peers import Peers
 from hacd.front.pulse import Duties, Pulse
@@ -79,7 +79,7 @@ class FrontProcess:
         self._beats = Timer(self._loop)
         self._beats.start(self._beat, BEAT / 1000, BEAT / 1000)
         self._trim = Trim()
-        self._public = Listener(self._loop, public, self._caller, RUSH if self._peers is None else 1)
+        self._public = Listener(self._loop, public, self._caller, RUSH if self._peers is None else 1, SPARE)
         self._internal = Listener(self._loop, internal, self._worker)
         self.front.activated = duties.activated
         self._pulse = Pulse(self._loop, self.front, duties, self._child.mention)
