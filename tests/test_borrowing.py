@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import mmap
 import os
 import signal
 import threading
@@ -14,12 +15,16 @@ from typing import Any
 import msgpack
 import pytest
 
-from hacd import AsyncClient, Client, Reply
+from hacd import AsyncClient, Client, Reply, rpc
+from hacd.arena import COMMON, Block
 from hacd.borrowed import Borrowed
-from hacd.client.blocking import _pipeline
-from hacd.front.borrowing import OFTEN
+from hacd.front.borrowing import OFTEN, Lent
+from hacd.outcome import Held
+from hacd.pieces import MAX_PASSED
+from hacd.words import LEFT, RETURNED
 from tests.conftest import StartDaemon, StartOrigin
 from tests.support.daemon import Daemon
+from tests.support.front import Rig
 from tests.support.origins import Nginx
 from tests.support.waiting import wait_for
 from tests.support.wire import Taker, Wire
@@ -172,33 +177,6 @@ def test_who_keeps_all_goes_on(daemon: Daemon, nginx: Nginx) -> None:
     settled(daemon)
 
 
-def test_many_are_returned_at_once(daemon: Daemon, nginx: Nginx) -> None:
-    """More than one list of the wire may have members."""
-    url, body = served(nginx, 16 * KIB)
-    with Client(daemon.socket) as client:
-        kept = list(client.query_many([url] * 800, 8))
-        assert sum(map(is_lent, kept)) > 512
-        connection = client._dial()
-        kept = list(_pipeline(connection, iter([url] * 800), 8))
-        assert sum(map(is_lent, kept)) > 512
-        del kept
-        gc.collect()
-        assert client.query(url).rb == body
-        assert client._dial() is connection
-    settled(daemon)
-
-
-def test_who_says_late_that_he_borrows(daemon: Daemon, nginx: Nginx) -> None:
-    url, _ = served(nginx, MIB)
-    with Borrower(daemon.socket) as borrower:
-        assert borrower.call("hello", [{"arenas": False}])[0] is None
-        for _ in range(OFTEN + 2):
-            os.close(borrower.body(borrower.call("query", [url])[1])[0])
-        assert borrower.call("hello", [{"arenas": True}])[0] is None
-        borrower.lent(url)
-        borrower.close()
-
-
 def test_asyncio(daemon: Daemon, nginx: Nginx) -> None:
     url, body = served(nginx, MIB)
 
@@ -233,6 +211,64 @@ def test_threads(daemon: Daemon, nginx: Nginx) -> None:
         for thread in threads:
             thread.join()
     assert not wrong
+    settled(daemon)
+
+
+def test_a_body_that_cannot_be_mapped_can_be_read(
+    daemon: Daemon, nginx: Nginx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> mmap.mmap:
+        raise OSError(12, "Cannot allocate memory")
+
+    url, body = served(nginx, MIB)
+    with Client(daemon.socket) as client:
+        for _ in range(OFTEN):
+            client.query(url)
+        reply = client.query(url)
+        assert is_lent(reply)
+        with monkeypatch.context() as patch:
+            patch.setattr(mmap, "mmap", none)
+            with pytest.raises(OSError, match="Cannot allocate"):
+                reply.view  # noqa: B018
+        assert reply.rb == body
+        assert client.query(url).view == body
+    settled(daemon)
+
+
+def test_a_fork_goes_on_reading(daemon: Daemon, nginx: Nginx) -> None:
+    """What it had before, mapped or not, is its own: here the body is returned, and another comes to be there."""
+    (url, body), (other, _) = served(nginx, MIB, 1), served(nginx, MIB, 2)
+    with Client(daemon.socket) as client:
+        for _ in range(OFTEN):
+            client.query(url)
+        mapped, part, unread = client.query(url).view, client.query(url).view[5000:-5000], client.query(url)
+        begin, end = os.pipe()
+        child = os.fork()
+        if not child:
+            os.read(begin, 1)
+            same = (mapped == body, part == body[5000:-5000], unread.rb == body)
+            os._exit(same.count(False))
+        del mapped, part, unread
+        for _ in range(5):
+            assert len(client.query(other).rb) == MIB
+        kept = [client.query(other) for _ in range(5)]
+        os.write(end, b"x")
+        assert os.waitpid(child, 0)[1] == 0
+        del kept
+        os.close(begin)
+        os.close(end)
+    settled(daemon)
+
+
+def test_many_are_returned_at_once(daemon: Daemon, nginx: Nginx) -> None:
+    """More than one message may have members."""
+    url, body = served(nginx, 16 * KIB)
+    with Client(daemon.socket) as client:
+        kept = [client.query(url) for _ in range(OFTEN + 600)]
+        assert sum(map(is_lent, kept)) == 600
+        kept.clear()
+        assert client.query(url).rb == body
+        wait_for("all to be back", lambda: daemon.stats()["shm_used"] < 10 * 16 * KIB)
     settled(daemon)
 
 
@@ -306,6 +342,19 @@ def test_hello_says_how_bodies_come(borrower: Borrower, nginx: Nginx) -> None:
     assert error["code"] == "bad_request"
 
 
+def test_who_says_it_late_borrows_too(daemon: Daemon, nginx: Nginx) -> None:
+    """After more long bodies than it takes: he said what he can do once it was of use."""
+    url, body = served(nginx, MIB)
+    with Borrower(daemon.socket) as borrower:
+        borrower.call("hello", [{"arenas": False, "descriptors": False}])
+        for _ in range(OFTEN + 1):
+            assert borrower.call("query", [url])[1]["rb"] == body
+        borrower.call("hello", [{"arenas": True, "descriptors": True}])
+        assert borrower.read(*borrower.lent(url)) == body
+        borrower.close()
+    settled(daemon)
+
+
 # -- who dies, who goes
 
 
@@ -322,6 +371,77 @@ def test_a_caller_vanishes(daemon: Daemon, nginx: Nginx, start_origin: StartOrig
         assert daemon.stats()["shm_used"] == 5 * MIB
         borrower.close()
     settled(daemon)
+
+
+def test_who_reads_no_arena_gets_no_more_of_them() -> None:
+    """Each is a descriptor that lies at his socket, and memory that nobody else has."""
+    rig = Rig()
+    link, worker = rig.worker()
+    (session,) = rig.front.sessions
+    session._borrower = borrower = rig.front.borrowers.add(session.channel)
+    given = 0
+    while not session.channel.closed:
+        assert given <= 2 * MAX_PASSED
+        rig.front.borrowers.arena(link, borrower.number, MIB, os.memfd_create("hacd-arena"))
+        rig.front.borrowers.arena(link, borrower.number, 0, None)
+        given += 1
+        rig.turn()
+    assert given > MAX_PASSED
+    assert not rig.front.borrowers._all
+    worker.close()
+    rig.close()
+
+
+def test_who_reads_each_arena_gets_as_many_as_he_has_use_for() -> None:
+    rig = Rig()
+    link, worker = rig.worker()
+    (session,) = rig.front.sessions
+    borrower = rig.front.borrowers.add(session.channel)
+    for _ in range(3 * MAX_PASSED):
+        rig.front.borrowers.arena(link, borrower.number, MIB, os.memfd_create("hacd-arena"))
+        rig.front.borrowers.arena(link, borrower.number, 0, None)
+        rig.flusher.flush()
+        rig.theirs.recv(4096)
+    assert not session.channel.closed
+    worker.close()
+    rig.close()
+
+
+def test_a_body_comes_after_its_caller_has_gone() -> None:
+    """Nobody becomes a borrower then, whom nobody would forget."""
+    rig = Rig()
+    (session,) = rig.front.sessions
+    released: list[int] = []
+    rig.theirs.send(rpc.notification("hello", [{"descriptors": True, "arenas": True}]))
+    for number in range(OFTEN):
+        rig.theirs.send(rpc.request(number, "query", ["http://127.0.0.1/"]))
+    rig.turn()
+    transactions = list(rig.front.transactions)
+    assert len(transactions) == OFTEN
+    session.channel.break_off("gone")
+    for number, transaction in enumerate(transactions):
+        block = Block(memoryview(b"body"), COMMON, number, lambda _number, begin: released.append(begin))
+        rig.front._resume(transaction, 0, Held(b"", block, b""))
+    assert released == list(range(OFTEN))
+    assert not rig.front.borrowers._all
+    rig.close()
+
+
+def test_a_worker_hears_who_left_before_his_bodies_are_free() -> None:
+    """He may go on reading them: a query that is still under way must not be put there."""
+    rig = Rig()
+    link, worker = rig.worker()
+    borrower = rig.front.borrowers.add(next(iter(rig.front.sessions)).channel)
+    rig.front.borrowers.arena(link, borrower.number, MIB, os.memfd_create("arena"))
+    for begin in (0, 16 * KIB):
+        borrower.lend(Lent(link, borrower.number, begin, 1000))
+    rig.front.borrowers.remove(borrower)
+    rig.turn()
+    words: list[Any] = []
+    rpc.Decoder(MIB, None).feed(worker.recv(4096), words)
+    assert [word for _, word, _ in words] == [LEFT, RETURNED, RETURNED]
+    worker.close()
+    rig.close()
 
 
 def test_a_worker_is_killed(daemon: Daemon, borrower: Borrower, nginx: Nginx) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hacd import rpc
 from hacd.arena import FILE
 from hacd.errors import BadRequest
+from hacd.pieces import MAX_PASSED
 from hacd.shared import Shared
 from hacd.words import LEFT
 
@@ -51,12 +52,16 @@ class Borrower:
         self._channel = channel
         self._links: dict[int, WorkerLink] = {}  # by their keys, by which he knows their arenas
         self._lent: dict[tuple[int, int], Lent] = {}
+        self._spare = MAX_PASSED  # arenas that may come, although he has too many descriptors unread
 
     def arena(self, link: WorkerLink, size: int, fd: int | None) -> None:
         """That worker has made one for him, or uses it no more (no descriptor)."""
         if fd is not None:
             self._links[link.key] = link
+            self._spare = MAX_PASSED if self._channel.may_pass(0) else self._spare - 1
             self._channel.pass_on(Shared(fd, 0), rpc.notification("arena", [link.key, size]))
+            if not self._spare:
+                self._channel.cut_off("does not read: too many descriptors of arenas wait for it")
         elif self._links.pop(link.key, None) is not None:
             self._channel.send(rpc.notification("arena", [link.key, 0]))
 
@@ -76,11 +81,12 @@ class Borrower:
 
     def gone(self) -> None:
         """He is, and with him what he had borrowed."""
+        # First: what is returned while he has not left may be used again, and he may go on reading it.
+        for link in self._links.values():
+            link.tell(LEFT, self.number)
         for body in self._lent.values():
             body.release()
         self._lent.clear()
-        for link in self._links.values():
-            link.tell(LEFT, self.number)
 
 
 class Borrowers:

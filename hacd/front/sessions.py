@@ -300,7 +300,7 @@ class Session:
             return
         assert isinstance(body, Shared | Block)
         self._long += 1
-        if self.borrows and self._borrower is None and self._long >= OFTEN:
+        if self._long >= OFTEN and self.borrows and self._borrower is None and not self.channel.closed:
             self._borrower = self.front.borrowers.add(self.channel)
             self.into = self._borrower.number
         if isinstance(body, Shared) and self.takes_descriptors and self.channel.may_pass(body.size):
