@@ -1,7 +1,7 @@
 """Bodies as a client has them that lie in an arena: memory that a worker and this connection share.
 
 Law: a body is returned once nothing can read it there any more: it was copied, or it and all views of it are gone.
-What is in its place then is another body.
+What is in its place then is another body. A fork has its own of all that was not returned.
 """
 
 from __future__ import annotations
@@ -21,8 +21,20 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.mremap.restype = ctypes.c_void_p
+_libc.mremap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p)
+
+#: MREMAP_MAYMOVE and MREMAP_FIXED of linux/mman.h
+_MOVE = 1 | 2
 
 _FAILED = ctypes.c_void_p(-1).value
+
+
+def _mapped(size: int, protection: int, flags: int, fd: int) -> int:
+    address = _libc.mmap(None, size, protection, flags, fd, 0)
+    if address == _FAILED:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return int(address)
 
 
 class _Map:
@@ -31,13 +43,20 @@ class _Map:
     def __init__(self, fd: int, size: int) -> None:
         """Raises OSError."""
         self.size = size
-        self.address = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
-        if self.address == _FAILED:
-            self.address = None
+        self.address = 0
+        self.address = _mapped(size, mmap.PROT_READ, mmap.MAP_SHARED, fd)
+
+    def keep(self, begin: int, size: int) -> None:
+        """Have a copy stand at that place of this mapping, and at once, for who is reading. Raises OSError."""
+        whole = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        copy = _mapped(whole, protection, flags, -1)
+        ctypes.memmove(copy, self.address + begin, size)
+        if _libc.mremap(copy, whole, whole, _MOVE, self.address + begin) == _FAILED:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
     def __del__(self) -> None:
-        if self.address is not None:
+        if self.address:
             _libc.munmap(self.address, self.size)
 
 
@@ -49,6 +68,9 @@ class ClientArena:
         self._size = size
         self._fd = fd
         self._returned = returned
+        self._unread: weakref.WeakSet[Borrowed] = weakref.WeakSet()
+        self._viewed: dict[int, int] = {}  # sizes of what is in the mapping, by where it begins
+        _arenas.add(self)
 
     @cached_property
     def _map(self) -> _Map:
@@ -56,7 +78,9 @@ class ClientArena:
 
     def body(self, begin: int, size: int) -> Borrowed:
         """The body that came to be there."""
-        return Borrowed(self, begin, size)
+        body = Borrowed(self, begin, size)
+        self._unread.add(body)
+        return body
 
     def read(self, begin: int, size: int) -> bytes:
         """A copy of what is there. Raises OSError."""
@@ -70,20 +94,42 @@ class ClientArena:
         part: Any = (ctypes.c_char * size).from_address(self._map.address + begin)
         part.owner = self._map
         weakref.finalize(part, self.give_back, begin).atexit = False
+        self._viewed[begin] = size
         return memoryview(part).toreadonly().cast("B")
 
     def give_back(self, begin: int) -> None:
         """What is there is not read any more."""
+        self._viewed.pop(begin, None)
         self._returned.append((self.number, begin))
+
+    def keep(self) -> None:
+        """Have what came where no worker writes. Raises OSError."""
+        for body in list(self._unread):
+            body.read()
+        for begin, size in list(self._viewed.items()):
+            self._map.keep(begin, size)
+        self.__dict__.pop("_map", None)  # it shows these, whatever comes to be there
 
     def __del__(self) -> None:
         os.close(self._fd)
 
 
+_arenas: weakref.WeakSet[ClientArena] = weakref.WeakSet()
+
+
+def _fork() -> None:
+    """The child does not know when this process returns what it has, too."""
+    for arena in list(_arenas):
+        arena.keep()
+
+
+os.register_at_fork(before=_fork)
+
+
 class Borrowed(Body):
     """A body in an arena, until it is read or mapped."""
 
-    __slots__ = ("_arena", "_begin")
+    __slots__ = ("__weakref__", "_arena", "_begin")
 
     def __init__(self, arena: ClientArena, begin: int, size: int) -> None:
         super().__init__(Shared(-1, size))
