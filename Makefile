@@ -51,7 +51,7 @@ check: $(VENV)/.check ## format, lint, types, layers, and what install-system in
 bench: $(VENV)/.bench nginx ## the benchmarks, in two minutes; results go to bench/results
 	$(BIN)/python -m bench
 
-bench-full: $(VENV)/.bench nginx ## all benchmarks and the curves, in 25 minutes; plots go to docs/plots
+bench-full: $(VENV)/.bench nginx ## all benchmarks and the curves, in 16 minutes; plots go to docs/plots
 	$(BIN)/python -m bench --full
 
 bench-smoke: $(VENV)/.bench nginx ## all of them with tiny numbers, in a minute: whether they run
