@@ -24,6 +24,10 @@ FUTURE_WRITE = 0x10
 #: bytes of a block at the least
 LEAST = 4 * mmap.PAGESIZE
 
+#: Free blocks that are looked at for each that came back, where none is long enough; and how many times what an arena
+#: has may be as much as what is free in it, for that to be given back.
+WORTH = 32
+
 #: How a caller takes a long body: as bytes, which are sent from the common arena; as a file, of which he gets the
 #: descriptor; and any number above that is one of an arena of his own.
 COMMON, FILE = 0, 1
@@ -51,14 +55,14 @@ class Arena:
         self._lengths: dict[int, int] = {}  # of the blocks that are taken, by where they begin
         # Where free blocks begin, by their length. The last that came back is the first to go: it is in the caches.
         self._free: dict[int, list[int]] = {self.size: [0]}
-        self._halves = False  # two of them may be one
+        self._back = 0  # blocks that came back since `_merge`
         self._touched = bytearray(self.size // LEAST)  # 1 for each LEAST bytes that count as resident
 
     def take(self, size: int, most: int) -> int:
         """Where a block of at least `size` bytes begins; -1: none is free, or `resident` would be more than `most`."""
         length = max(LEAST, 1 << (size - 1).bit_length())
         begin = self._find(length, most)
-        if begin < 0 and self._halves:
+        if begin < 0 and self._may_merge():
             self._merge()
             begin = self._find(length, most)
         if begin < 0:
@@ -107,11 +111,17 @@ class Arena:
         length = self._lengths.pop(begin)
         self.used -= length
         self._free.setdefault(length, []).append(begin)
-        self._halves = True
+        self._back += 1
+
+    def _may_merge(self) -> bool:
+        """Whether so many blocks came back that it is worth its time: it looks at all that are free."""
+        if not self._back:
+            return False
+        return not self.used or self._back * WORTH >= sum(map(len, self._free.values()))
 
     def _merge(self) -> None:
         """Make of two free halves the block that they were. Not at each `give_back`: the next wants a half again."""
-        self._halves = False
+        self._back = 0
         for length in sorted(self._free):
             free = set(self._free[length])
             for begin in sorted(free):
@@ -131,6 +141,11 @@ class Arena:
         peak, self._peak = self._peak, self.used
         self.idle = 0 if peak else self.idle + 1
         return peak
+
+    @property
+    def slack(self) -> bool:
+        """Whether so much is free of what it has of the machine's memory that `trim` is worth its time."""
+        return (self.resident - self.used) * WORTH > self.resident
 
     def trim(self) -> None:
         """Give the system all that no block has. Raises OSError for one that is somebody's own: its seals forbid it."""

@@ -175,7 +175,7 @@ class Memory:
     def _make_room(self, spared: Arena | None) -> bool:
         """Give the system what no body is in; whether that was anything."""
         before = self._room()
-        if self._common is not None and self._common.used < self._common.resident:
+        if self._common is not None and self._common.slack:
             self._trim(self._common)
         for arena in list(self._own.values()):
             if not arena.used and arena is not spared:
