@@ -486,6 +486,17 @@ def test_an_arena_without_use_is_given_up(daemon: Daemon, borrower: Borrower, ng
     assert borrower.read(*borrower.lent(url)) == body
 
 
+def test_what_the_rules_may_refuse_at_its_end_is_lent_to_nobody(start_daemon: StartDaemon, nginx: Nginx) -> None:
+    """Where hosts are judged, a redirect is at the end once more: a body that is refused then is not to be read."""
+    url, body = served(nginx, MIB)
+    with start_daemon(workers=1, hosts="127.0.0.1").client() as client:
+        for _ in range(OFTEN):
+            client.query(url)
+        reply = client.query(url, follow_redirect=1)
+        assert (is_lent(reply), reply.rb) == (False, body)
+        assert is_lent(client.query(url))
+
+
 def test_memory_manager_sys_lends_nothing(start_daemon: StartDaemon, nginx: Nginx) -> None:
     daemon = start_daemon(workers=1, memory_manager="sys")
     url, body = served(nginx, MIB)
