@@ -311,8 +311,9 @@ def test_ready_and_watchdog(start_daemon: StartDaemon, tmp_path: Path) -> None:
     with Manager(str(tmp_path / "notify")) as manager:
         told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"}
         daemon = start_daemon(fronts=2, workers=2, variables=told, front_timeout=60_000)
-        assert manager.of("READY") == ["1"]
+        manager.wait_for("READY", "1")
         manager.wait_for("WATCHDOG", "1")
+        assert manager.of("READY") == ["1"]
         pid = daemon.pid("front 2")
         os.kill(pid, signal.SIGSTOP)
         before = len(manager.messages)
