@@ -30,11 +30,15 @@ _MOVE = 1 | 2
 _FAILED = ctypes.c_void_p(-1).value
 
 
-def _mapped(size: int, protection: int, flags: int, fd: int) -> int:
-    address = _libc.mmap(None, size, protection, flags, fd, 0)
+def _checked(address: Any) -> int:
+    """What mmap or mremap returned. Raises OSError."""
     if address == _FAILED:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return int(address)
+
+
+def _mapped(size: int, protection: int, flags: int, fd: int) -> int:
+    return _checked(_libc.mmap(None, size, protection, flags, fd, 0))
 
 
 class _Map:
@@ -52,8 +56,7 @@ class _Map:
         protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         copy = _mapped(whole, protection, flags, -1)
         ctypes.memmove(copy, self.address + begin, size)
-        if _libc.mremap(copy, whole, whole, _MOVE, self.address + begin) == _FAILED:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        _checked(_libc.mremap(copy, whole, whole, _MOVE, self.address + begin))
 
     def __del__(self) -> None:
         if self.address:

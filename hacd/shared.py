@@ -22,6 +22,9 @@ from typing import Any
 #: No more and no fewer bytes, no other bytes, and no change to that.
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
+#: bodies in files, and callers who have an arena, of all workers together: each costs a descriptor
+BODIES, ARENAS = 512, 128
+
 #: descriptors that one sendmsg takes (SCM_MAX_FD of the kernel is 253)
 BATCH = 250
 

@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from hacd.arena import COMMON, FILE, LEAST, Arena, Block, mapped
 from hacd.settings import Settings
+from hacd.shared import ARENAS
 from hacd.worker.bodies import EAGER, LOOK, Body
-from hacd.worker.memory import ARENAS, IDLE, Memory
+from hacd.worker.memory import IDLE, Memory
 
 KIB, MIB = 1024, 1024 * 1024
 OWN = FILE + 1

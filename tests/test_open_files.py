@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hacd import Client
+from hacd import Client, shared
 from hacd.front import listener
 from hacd.settings import Settings
 from hacd.supervisor import open_files
-from hacd.worker import memory, room
+from hacd.worker import room
 from tests.conftest import StartOrigin
 from tests.support.daemon import Daemon
 from tests.support.origins import Nginx
@@ -43,9 +43,9 @@ def start_limited(tmp_path: Path) -> Iterator[StartLimited]:
 
 
 def test_need_is_the_workers_own_figures() -> None:
-    assert (open_files.CONNECTIONS, open_files.BODIES) == (room.CONNECTIONS, memory.BODIES + memory.ARENAS)
-    assert open_files.BODIES == listener.SPARE
-    assert open_files.need(Settings()) >= Settings().limits.max_clients + memory.BODIES + memory.ARENAS
+    assert (open_files.CONNECTIONS, open_files.SHARED) == (room.CONNECTIONS, shared.BODIES + shared.ARENAS)
+    assert open_files.SHARED == listener.SPARE
+    assert open_files.need(Settings()) >= Settings().limits.max_clients + shared.BODIES + shared.ARENAS
 
 
 def test_need_is_said(start_limited: StartLimited) -> None:

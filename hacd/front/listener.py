@@ -14,6 +14,7 @@ from typing import Any
 
 from hacd import log
 from hacd.loop import READABLE, Loop, Poll, Timer
+from hacd.shared import ARENAS, BODIES
 
 #: connections accepted at one wake-up, so that a rush of callers does not hold those who are there
 RUSH = 64
@@ -23,7 +24,7 @@ PAUSE = 0.1
 
 #: Descriptors that callers leave, but no more than a quarter of all: for bodies and arenas, as many as workers may
 #: pass. A worker that passes one when none is left is cut off, and could not dial again.
-SPARE = 640
+SPARE = BODIES + ARENAS
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import resource
 
-from hacd import log
+from hacd import log, shared
 from hacd.settings import Settings
 
-#: Connections to origins that a worker keeps open, bodies in shared memory, and what each process has open for itself.
-#: The first two are `hacd.worker`'s, which this process does not import: it has to fork without libcurl.
-CONNECTIONS, BODIES, OWN = 1024, 640, 64
+#: Connections to origins that a worker keeps open, bodies and arenas, and what each process has open for itself.
+#: The first is `hacd.worker`'s, which this process does not import: it has to fork without libcurl.
+CONNECTIONS, SHARED, OWN = 1024, shared.BODIES + shared.ARENAS, 64
 
 
 def take_all() -> None:
@@ -38,4 +38,4 @@ def need(settings: Settings) -> int:
     fronts = settings.hacd.fronts
     # Of the other fronts each has one connection of its own and one of this one's.
     front = settings.limits.max_clients // fronts + settings.http_async_client.workers + 2 * (fronts - 1)
-    return max(front, CONNECTIONS) + BODIES + OWN
+    return max(front, CONNECTIONS) + SHARED + OWN

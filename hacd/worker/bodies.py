@@ -57,7 +57,7 @@ class Body:
         self._block: InArena | None = None
         self._view: memoryview | None = None  # of the arena, while it has a block there
         self._at = 0  # where in it the next bytes go
-        self._make_room(0)
+        self._make_room(0, self._kept, 0)
         self._first = (self._kept, self._room, self._mark)
 
     def add(self, data: bytes) -> int | None:
@@ -91,12 +91,8 @@ class Body:
         if work >= BODY_SHARE:
             work = 0
             self._pause()
-        self._make_room_in(block, work)
+        self._make_room(self._at, block.end, work)
         return None
-
-    def _make_room_in(self, block: InArena, work: int) -> None:
-        self._room = min(block.end, self._at + BODY_SHARE - work)
-        self._mark = self._at - work - self._room
 
     def _leave(self, block: InArena, work: int) -> None:
         """Its block is too short: another place is to be found for it, by way of `heap`."""
@@ -104,13 +100,12 @@ class Body:
         block.let_go()
         self._view = self._block = None
         self._kept = 0
-        self._make_room(work)
+        self._make_room(len(self.heap), 0, work)
 
-    def _make_room(self, work: int) -> None:
-        """Look again when `heap` is full or the share is used up, of which `work` is gone."""
-        size = len(self.heap)
-        self._room = min(self._kept, size + BODY_SHARE - work)
-        self._mark = size - work - self._room
+    def _make_room(self, at: int, end: int, work: int) -> None:
+        """Bytes go to `at` next: look again at `end`, or when the share is used up, of which `work` is gone."""
+        self._room = min(end, at + BODY_SHARE - work)
+        self._mark = at - work - self._room
 
     def _look(self) -> int | None:
         work = len(self.heap) - self._room - self._mark
@@ -120,9 +115,9 @@ class Body:
             work = 0
             self._pause()
         if self._block is None:
-            self._make_room(work)
+            self._make_room(len(self.heap), self._kept, work)
         else:
-            self._make_room_in(self._block, work)
+            self._make_room(self._at, self._block.end, work)
         return None
 
     def _spill(self) -> bool:

@@ -13,9 +13,7 @@ from collections.abc import Callable
 from hacd import log
 from hacd.arena import COMMON, LEAST, Arena
 from hacd.settings import Settings
-
-#: bodies in files, and callers who have an arena, of all workers together: each costs a descriptor
-BODIES, ARENAS = 512, 128
+from hacd.shared import ARENAS, BODIES
 
 #: looks that a caller's arena may be without use
 IDLE = 5
@@ -125,6 +123,9 @@ class Memory:
         begin = arena.take(size, arena.resident + max(0, more)) if arena is not None else -1
         return None if arena is None or begin < 0 else (arena, begin)
 
+    def _known(self, number: int) -> Arena | None:
+        return self._own.get(number) if number != COMMON else self._common
+
     def free(self, arena: Arena, begin: int) -> None:
         """The block that begins there is of no use any more."""
         arena.give_back(begin)
@@ -133,13 +134,13 @@ class Memory:
 
     def returned(self, number: int, begin: int) -> None:
         """A block that was lent has come back. What never was, is left alone: it may be a caller who says so."""
-        arena = self._own.get(number) if number != COMMON else self._common
+        arena = self._known(number)
         if arena is not None and begin in arena.lent:
             self.free(arena, begin)
 
     def leave(self, number: int) -> None:
         """Its caller has gone, and has returned all that he ever will; or the front cannot read the common one."""
-        arena = self._own.get(number) if number != COMMON else self._common
+        arena = self._known(number)
         if arena is not None:
             self._leave(arena)
 
