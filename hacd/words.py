@@ -30,7 +30,7 @@ FALLBACK = "fallback"  # so many bodies found no room in shared memory
 CONFIGURE = "config"  # what is set, and how ids look to callers
 PING = "ping"  # a heartbeat: its loop answers
 FREED = "freed"  # a file of so many bytes is let go of
-RETURNED = "returned"  # `[number, begin]`: what is in that arena, in that block, is let go of
+RETURNED = "returned"  # `[number, begin, …]`: what is in that arena, in that block, is let go of
 LEFT = "left"  # of the arena of that number: its caller has gone
 
 # Between two fronts: the one that dials says who it is, and the other says the same.

@@ -71,6 +71,8 @@ class WorkerLink:
         self._arena = memoryview(b"")
         self._waiting: deque[tuple[int, Transaction]] = deque()  # whose jobs were put off
         self._later: Timer | None = None
+        self._flusher = flusher
+        self._returned: list[int] = []  # bodies that the worker is to be told of: arena and place, one after the other
         self._on_outcomes = on_outcomes
         self._statistics = statistics
         self.channel = Channel(loop, flusher, sock, Decoder(max_frame, None), MAX_UNSENT, takes_descriptors=shm)
@@ -155,7 +157,14 @@ class WorkerLink:
     def returned(self, size: int, number: int, place: int) -> None:
         """A body of that size is let go of, in the block that begins at `place` of that arena."""
         self._statistics.shm_used -= size
-        self.tell(RETURNED, (number, place))
+        if not self._returned:
+            self._flusher.dirty.append(self)
+        self._returned += (number, place)
+
+    def flush(self) -> None:
+        """Tell the worker what one wake-up has brought back."""
+        returned, self._returned = self._returned, []
+        self.tell(RETURNED, returned)
 
     def has_arena(self, size: int) -> None:
         """Its hello came with the descriptor of one. Raises ProtocolError."""

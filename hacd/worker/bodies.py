@@ -6,6 +6,7 @@ others, and what is shorter, there is the common arena, from which the front sen
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from hacd.arena import COMMON, FILE, Block
@@ -22,8 +23,8 @@ LOOK, STAGE = 16_384, 65_536
 #: that says nothing gets twice what came.
 EAGER = 1 << 20
 
-#: decimal places of a length that is none of this world's
-DIGITS = 19
+#: one with more decimal places is none of this world's
+_LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r?\n", re.I)
 
 #: Bytes of a body that take as long as a call that brings them: an origin may send chunks of one byte.
 CALL = 64
@@ -71,12 +72,12 @@ class Body:
                 self._at = end
                 return None
             return self._stop(data)
-        heap = self.heap
-        heap += data
         self._room -= CALL
-        if len(heap) <= self._room:
+        heap = self.heap
+        if len(heap) + len(data) <= self._room:
+            heap += data
             return None
-        return self._look()
+        return self._look(data)
 
     def _stop(self, data: bytes) -> int | None:
         """Its block is full, or its share of a turn used up."""
@@ -107,9 +108,13 @@ class Body:
         self._room = min(end, at + BODY_SHARE - work)
         self._mark = at - work - self._room
 
-    def _look(self) -> int | None:
-        work = len(self.heap) - self._room - self._mark
-        if len(self.heap) > self._kept and not self._spill():
+    def _look(self, data: bytes) -> int | None:
+        """More came than `heap` is to hold without a look at it, or its share of a turn is used up."""
+        size = len(self.heap) + len(data)
+        work = size - self._room - self._mark
+        if size <= self._kept:
+            self.heap += data
+        elif not self._spill(data, size):
             return 0
         if work >= BODY_SHARE:
             work = 0
@@ -120,23 +125,28 @@ class Body:
             self._make_room(self._at, self._block.end, work)
         return None
 
-    def _spill(self) -> bool:
-        """More came than `heap` is to hold; False if it is too much."""
-        size = len(self.heap) + (self._file.written if self._file else 0)
-        if size > self._max_body:
+    def _spill(self, data: bytes, size: int) -> bool:
+        """`size` bytes, with what is in `heap`, are more than that is to hold; False if they are too much."""
+        if self._file is not None:
+            self.heap += data
+            self.over = size + self._file.written > self._max_body
+            if not self.over:
+                self._write(self._file)
+        elif size > self._max_body:
             self.over = True
-        elif self._file is None:
-            self._place(max(size, min(announced(self._head), self._max_body)))
         else:
-            self._write(self._file)
+            self._place(data, max(size, min(announced(self._head), self._max_body)))
         return not self.over
 
-    def _place(self, expected: int) -> None:
+    def _place(self, data: bytes, expected: int) -> None:
         """Find the place for a body of so many bytes, as far as it is known."""
-        if self.into == FILE and expected >= self._threshold:
+        as_file = self.into == FILE
+        if expected >= self._least and not (as_file and expected >= self._threshold):
+            self._reserve(data, expected)
+            return
+        self.heap += data
+        if as_file and expected >= self._threshold:
             self._write(File(self._memory))
-        elif expected >= self._least:
-            self._reserve(expected)
         else:
             self._kept = min(self._least - 1, self._threshold - 1, self._max_body)
 
@@ -148,21 +158,26 @@ class Body:
         else:
             self._fall_back(file)
 
-    def _reserve(self, expected: int) -> None:
+    def _reserve(self, data: bytes, expected: int) -> None:
         """Have a block: as long as the body shall be, but no more than an origin gets for the asking."""
-        size = len(self.heap)
+        heap = self.heap
+        size = len(heap) + len(data)
         as_file = self.into == FILE
         most = min(self._max_body, self._threshold - 1) if as_file else self._max_body
         wanted = min(max(expected, 2 * size), max(EAGER, 4 * size), most)
-        block = self._memory.block(wanted, COMMON if as_file else self.into)
-        if block is None:
+        found = self._memory.block(wanted, COMMON if as_file else self.into)
+        if found is None:
+            heap += data
             self._fall_back(None)
             return
-        self._block = InArena(self._memory, *block, most)
-        self._view = self._block.view
-        self._at = self._block.begin + size
-        self._view[self._block.begin : self._at] = self.heap
-        self.heap.clear()
+        self._block = block = InArena(self._memory, *found, most)
+        self._view = view = block.view
+        begin = block.begin
+        self._at = end = begin + size
+        if heap:
+            view[begin : end - len(data)] = heap
+            heap.clear()
+        view[end - len(data) : end] = data
 
     def _fall_back(self, file: File | None) -> None:
         """Go on in own memory, with all that has come."""
@@ -203,10 +218,6 @@ class Body:
 
 def announced(head: list[bytes]) -> int:
     """The Content-Length in the last of these header blocks, which may be a lie; 0 where there is none."""
-    for line in reversed(head):
-        if line[:15].lower() == b"content-length:":
-            length = line[15:].strip()
-            return int(length) if length.isdigit() and len(length) < DIGITS else 0
-        if line.startswith(b"HTTP/"):
-            break
-    return 0
+    block = b"".join(head)
+    found = _LENGTH.search(block, block.rfind(b"\nHTTP/") + 1)
+    return int(found[1]) if found else 0

@@ -48,7 +48,7 @@ MAX_MESSAGE = FRAME_MAX + 1024 * 1024
 MAX_UNSENT = BODY_MAX + (1 << 30)
 
 _NO_BYTES = pack(b"")
-_RETURNED = RETURNED.encode()
+_RETURNED, _PING = RETURNED.encode(), PING.encode()
 
 #: Bytes that the front has not read, behind what it has begun to, at which the log waits: outcomes go first.
 LOG_BACKLOG = 1024 * 1024
@@ -190,13 +190,15 @@ class FrontLink:
         """What the front says that is about no job: `[0, word, value]`, or `[0]`, goodbye."""
         if len(message) == 1:
             self._dismissed = True
-        elif message[1] == PING.encode():
+        elif message[1] == _RETURNED:
+            places = iter(message[2])
+            for number, begin in zip(places, places, strict=True):
+                self.engines.memory.returned(number, begin)
+        elif message[1] == _PING:
             self._say(PONG)
             self.engines.look()
             self.engines.memory.look()
             self._on_ping()
-        elif message[1] == _RETURNED:
-            self.engines.memory.returned(*message[2])
         elif message[1] == LEFT.encode():
             self.engines.memory.leave(message[2])
         elif message[1] == FREED.encode():

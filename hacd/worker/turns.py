@@ -127,7 +127,8 @@ class Pace:
 
     def _judge(self) -> int:
         now = thread_time_ns()  # 0.6 µs: once a turn
-        if now - self._turned > LONG + EACH * sum([engines.in_flight for engines in self._all]):
+        took = now - self._turned
+        if took > LONG and took > LONG + EACH * sum([engines.in_flight for engines in self._all]):
             self._turned = now
             for engines in self._all:
                 engines.slow_down()
