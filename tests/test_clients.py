@@ -9,11 +9,13 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from hacd import AsyncClient, Client, ConnectionLost, HacdError, Refused, Reply, Unavailable
+from hacd import AsyncClient, Client, ConnectionLost, HacdError, Refused, Reply, Unavailable, rpc
+from hacd.client import blocking
 from tests.conftest import StartDaemon, StartOrigin
 from tests.support.daemon import Daemon
 from tests.support.origins import REPLY, Nginx, RawOrigin, answer
@@ -180,6 +182,37 @@ def test_client_outlives_a_restart_after_a_send(start_daemon: StartDaemon, nginx
         assert client.query(nginx.url).ok == 1
 
 
+def test_a_call_that_a_daemon_has_not_heard_goes_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was there a moment ago, so the client does not look whether it still is."""
+    monkeypatch.setattr(blocking, "FRESH", 60.0)
+    with socket.socket(socket.AF_UNIX) as daemon:
+        daemon.bind(str(tmp_path / "s"))
+        daemon.listen()
+        with Client(str(tmp_path / "s"), descriptors=False) as client, ThreadPoolExecutor(1) as threads:
+            for pid in (1, 2):
+                call = threads.submit(client.ping)
+                with daemon.accept()[0] as sock:
+                    msgid = rpc.unpack(sock.recv(4096))[1]
+                    sock.sendall(rpc.response(msgid, None, {"pid": pid}))
+                    assert call.result(10) == {"pid": pid}
+            daemon.close()
+            with pytest.raises(Unavailable):
+                client.ping()
+
+
+def test_a_call_that_nobody_hears_is_not_made_for_ever(tmp_path: Path) -> None:
+    """Whoever is there hangs up on each that dials."""
+    with socket.socket(socket.AF_UNIX) as daemon:
+        daemon.bind(str(tmp_path / "s"))
+        daemon.listen()
+        with ThreadPoolExecutor(1) as threads, Client(str(tmp_path / "s")) as client:
+            daemon.accept()[0].close()
+            call = threads.submit(client.ping)
+            daemon.accept()[0].close()
+            with pytest.raises(ConnectionLost):
+                call.result(10)
+
+
 class Slow(dict[str, Any]):
     """A map whose packing gives other threads their turn."""
 
@@ -216,7 +249,7 @@ def test_interrupted_thread_does_not_hold_the_others(daemon: Daemon, start_origi
         assert connection is not None
         half = connection.send
 
-        def interrupted(data: bytes) -> None:
+        def interrupted(data: bytes) -> bool:
             half(data[: len(data) // 2])
             raise KeyboardInterrupt
 

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import socket
 import threading
+import time
 from collections.abc import Generator, Iterable, Iterator
 from itertools import islice
 from types import TracebackType
@@ -22,6 +23,9 @@ from hacd.errors import ConnectionLost, HacdError, ProtocolError, Refused, from_
 from hacd.reply import Reply
 
 _DONTWAIT = int(socket.MSG_DONTWAIT)  # as a flag of an enum it costs more to combine than to use
+
+#: s after the daemon said something in which it is taken to be there still
+FRESH = 0.01
 
 
 class _Call:
@@ -51,20 +55,24 @@ class _Connection:
             raise calls.unavailable(path, error) from None
         self._receiver = Receiver(self._sock, descriptors)
         self._calls: dict[int, _Call] = {}
-        self._turn = threading.Condition()
+        self._lock = threading.Lock()
+        self._turn = threading.Condition(self._lock)
         self._reading = False
+        self._heard = 0.0  # when a call ended
         self._sending = threading.Lock()
 
     # -- bytes
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes) -> bool:
+        """False where the daemon hears no more: reading tells why, or that it went without a word."""
         try:
             self._sock.sendall(self._greeting + self._receiver.returned() + data)
             self._greeting = b""
         except (BrokenPipeError, ConnectionResetError):
-            return  # the daemon hung up; reading tells why, or that it went without a word
+            return False
         except OSError as error:
             raise calls.lost(self.path, error.strerror or "write failed") from None
+        return True
 
     def receive(self) -> list[Any]:
         """At least one message. Raises ConnectionLost."""
@@ -81,8 +89,12 @@ class _Connection:
 
     def hung_up(self) -> bool:
         """Whether the daemon has gone while nobody called. What it said meanwhile are replies of `send`s."""
-        with self._turn:  # so that no call begins meanwhile, whose response this would take
+        with self._lock:  # so that no call begins meanwhile, whose response this would take
             return not self._calls and not self._reading and self._drained()
+
+    def fresh(self) -> bool:
+        """Whether the daemon was there a moment ago: to look again at each call would take as long as a tenth of it."""
+        return not self.over and time.monotonic() - self._heard < FRESH
 
     def _drained(self) -> bool:
         try:
@@ -110,13 +122,14 @@ class _Connection:
     def call(self, msgid: int, data: bytes) -> _Call | None:
         """Send a call and wait for its end; None if the connection is over. Raises what ended it meanwhile."""
         call = _Call()
-        with self._turn:
+        with self._lock:
             if self.over:
                 return None
             self._calls[msgid] = call
+            is_new = not self._heard
         try:
             with self._sending:
-                self.send(data)
+                sent = self.send(data)
             self._wait(call)
         except BaseException as error:
             # Half a frame may be out, or bytes that were for others lost: nobody can go on here.
@@ -125,13 +138,16 @@ class _Connection:
         finally:
             self._leave(msgid, call)
         if call.failure is not None:
+            if not sent and not is_new and isinstance(call.failure, ConnectionLost):
+                return None  # the daemon had gone before: it has heard nothing of this
             raise call.failure
         return call
 
     def _leave(self, msgid: int, call: _Call) -> None:
         """The call is over. The last one of a connection that is over closes it."""
-        with self._turn:
+        with self._lock:
             del self._calls[msgid]
+            self._heard = time.monotonic()
             if calls.ends_connection(call.error):
                 self.over = True
             last = self.over and not self._calls
@@ -152,9 +168,10 @@ class _Connection:
         except (ConnectionLost, ProtocolError, Refused) as error:
             self._break(error)
         finally:
-            with self._turn:
+            with self._lock:
                 self._reading = False
-                self._turn.notify_all()
+                if len(self._calls) > 1:
+                    self._turn.notify_all()
 
     def _hand_out(self, messages: list[Any]) -> None:
         for message in messages:
@@ -165,13 +182,13 @@ class _Connection:
             if call is not None:
                 call.error, call.result, call.done = error, result, True
         if len(self._calls) > 1:
-            with self._turn:
+            with self._lock:
                 self._turn.notify_all()
 
     def _break(self, failure: HacdError) -> None:
         """The connection is of no use any more: every call on it ends with `failure`."""
         self._shut()
-        with self._turn:
+        with self._lock:
             for call in self._calls.values():
                 if not call.done:
                     call.failure, call.done = failure, True
@@ -315,6 +332,9 @@ class Client:
 
     def _dial(self) -> _Connection:
         """The connection, or a new one: that the daemon was restarted while nobody called is no news."""
+        used = self._connection
+        if used is not None and used.fresh():
+            return used
         with self._dialling:
             connection = self._connection
             if connection is None or connection.over or connection.hung_up():
