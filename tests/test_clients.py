@@ -188,6 +188,7 @@ def test_a_call_that_a_daemon_has_not_heard_goes_to_the_next(tmp_path: Path, mon
     with socket.socket(socket.AF_UNIX) as daemon:
         daemon.bind(str(tmp_path / "s"))
         daemon.listen()
+        daemon.settimeout(10)
         with Client(str(tmp_path / "s"), descriptors=False) as client, ThreadPoolExecutor(1) as threads:
             for pid in (1, 2):
                 call = threads.submit(client.ping)
@@ -205,6 +206,7 @@ def test_a_call_that_nobody_hears_is_not_made_for_ever(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as daemon:
         daemon.bind(str(tmp_path / "s"))
         daemon.listen()
+        daemon.settimeout(10)
         with ThreadPoolExecutor(1) as threads, Client(str(tmp_path / "s")) as client:
             daemon.accept()[0].close()
             call = threads.submit(client.ping)
