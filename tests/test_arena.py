@@ -1,4 +1,4 @@
-"""Arenas: no block is two bodies', nothing of them is lost, and no more memory is taken than was allowed."""
+"""Bodies in arenas: each is there as it came, nothing of them is lost, and no more memory is taken than was allowed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from hacd.arena import COMMON, FILE, LEAST, Arena, Block, mapped
+from hacd.arena import COMMON, FILE, Block, mapped
 from hacd.settings import Settings
 from hacd.shared import ARENAS
+from hacd.worker.arena import Arena
+from hacd.worker.blocks import LEAST
 from hacd.worker.bodies import EAGER, LOOK, Body
 from hacd.worker.memory import IDLE, Memory
 
@@ -48,72 +48,29 @@ def arrive(body: Body, data: bytes) -> None:
         assert body.add(data[place : place + 16 * KIB]) is None
 
 
-@given(
-    st.integers(LEAST, 3 * MIB),
-    st.lists(st.one_of(st.tuples(st.just("take"), st.integers(1, MIB)), st.tuples(st.just("back"), st.integers(0)))),
-)
-def test_no_byte_is_in_two_blocks(size: int, steps: list[tuple[str, int]]) -> None:
-    arena = Arena(size)
-    blocks: dict[int, int] = {}
-    most = 0
-    for what, number in steps:
-        if what == "back":
-            if blocks:
-                begin = list(blocks)[number % len(blocks)]
-                del blocks[begin]
-                arena.give_back(begin)
-            continue
-        begin = arena.take(number, arena.size)
-        if begin >= 0:
-            length = arena.length(begin)
-            assert length >= number
-            assert 0 <= begin <= arena.size - length
-            assert all(begin + length <= other or other + blocks[other] <= begin for other in blocks)
-            blocks[begin] = length
-            most = max(most, arena.used)
-        assert arena.used == sum(blocks.values()) <= arena.resident <= 2 * most <= 2 * arena.size
-    for begin in blocks:
-        arena.give_back(begin)
-    arena.trim()
-    assert (arena.used, arena.resident) == (0, 0)
-    assert arena.take(arena.size, arena.size) == 0  # halves have become wholes again
-    arena.close()
-
-
-def test_no_more_than_it_may_reach() -> None:
-    arena = Arena(MIB)
-    assert arena.take(64 * KIB, 64 * KIB) == 0
-    assert arena.take(64 * KIB, 64 * KIB) == -1
-    assert (arena.used, arena.resident) == (64 * KIB, 64 * KIB)
-    assert arena.take(64 * KIB, 128 * KIB) == 64 * KIB
-    arena.give_back(0)
-    assert arena.take(16 * KIB, 128 * KIB) == 0  # what was taken before comes first
-    arena.close()
-
-
 def test_who_finds_no_room_does_not_search_all_each_time(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Among many small holes, each body that found no room held a worker: for 36 ms with 1 GiB."""
-    arena = memory._common
-    assert arena is not None
+    assert memory._common is not None
+    blocks = memory._common.blocks
     small = _fill(memory, LEAST)
     for begin in small[::2]:
-        arena.give_back(begin)
+        blocks.give_back(begin)
     large = _fill(memory, MIB)  # elsewhere, and the holes stay
     merges = 0
-    merge = arena._merge
+    merge = blocks._merge
 
     def counted() -> None:
         nonlocal merges
         merges += 1
         merge()
 
-    monkeypatch.setattr(arena, "_merge", counted)
+    monkeypatch.setattr(blocks, "_merge", counted)
     for begin in small[1:101:2]:
-        arena.give_back(begin)
+        blocks.give_back(begin)
         assert memory.block(MIB, COMMON) is None
     assert merges < 3
     for begin in (*small[101::2], *large):
-        arena.give_back(begin)
+        blocks.give_back(begin)
     assert memory.block(memory._share, COMMON) is not None
 
 
@@ -136,7 +93,7 @@ def test_one_that_stays_keeps_nothing_but_itself(memory: Memory) -> None:
     memory.look()
     common = memory._common
     assert common is not None
-    assert os.fstat(common.fd).st_blocks * 512 == common.resident == common.used == MIB
+    assert os.fstat(common.fd).st_blocks * 512 == common.blocks.resident == common.blocks.used == MIB
     bodies[-1].drop()
 
 
@@ -162,20 +119,20 @@ def test_what_a_peak_took_goes_back_to_the_system(memory: Memory) -> None:
         arrive(body, bytes(MIB))
     common = memory._common
     assert common is not None
-    assert os.fstat(common.fd).st_blocks * 512 == common.resident == 8 * MIB
+    assert os.fstat(common.fd).st_blocks * 512 == common.blocks.resident == 8 * MIB
     memory.look()
     for body in bodies:
         body.drop()
     memory.look()
     memory.look()
-    assert (os.fstat(common.fd).st_blocks, common.resident) == (0, 0)
+    assert (os.fstat(common.fd).st_blocks, common.blocks.resident) == (0, 0)
 
 
 def test_what_is_lent_can_be_read_and_not_written() -> None:
     arena = Arena(MIB, OWN)
-    begin = arena.take(LEAST, MIB)
+    begin = arena.blocks.take(LEAST, MIB)
     arena.view[begin : begin + 4] = b"body"
-    arena.give_back(arena.take(LEAST, MIB))
+    arena.blocks.give_back(arena.blocks.take(LEAST, MIB))
     theirs = mapped(arena.fd, MIB)
     arena.view[begin : begin + 4] = b"next"
     assert bytes(theirs[begin : begin + 4]) == b"next"
@@ -203,7 +160,7 @@ def test_every_byte_is_there(memory: Memory, into: int, size: int, said: bool) -
     assert block.read() == data
     block.release()
     assert memory.fallbacks == 0
-    assert all(arena.used == 0 for arena in (memory._common, *memory._own.values()) if arena is not None)
+    assert all(arena.blocks.used == 0 for arena in (memory._common, *memory._own.values()) if arena is not None)
 
 
 def test_a_length_that_is_a_lie(memory: Memory) -> None:
@@ -218,9 +175,9 @@ def test_announcing_takes_no_more_than_is_given_for_the_asking(memory: Memory) -
     body = incoming(memory, COMMON, 16 * MIB)
     arrive(body, bytes(LOOK))
     assert memory._common is not None
-    assert memory._common.used == EAGER
+    assert memory._common.blocks.used == EAGER
     body.drop()
-    assert memory._common.used == 0
+    assert memory._common.blocks.used == 0
 
 
 def test_max_body_is_exact_in_an_arena(memory: Memory) -> None:
@@ -231,7 +188,7 @@ def test_max_body_is_exact_in_an_arena(memory: Memory) -> None:
     assert (body.add(b"x"), body.over) == (0, True)
     body.drop()
     assert memory._common is not None
-    assert memory._common.used == 0
+    assert memory._common.blocks.used == 0
 
 
 def test_past_its_share_a_body_is_in_own_memory(memory: Memory) -> None:
@@ -277,10 +234,10 @@ def test_returned_is_only_what_was_lent(memory: Memory) -> None:
         memory.returned(OWN + 1, begin)
         if begin != block.begin:
             memory.returned(OWN, begin)
-    assert arena.used == 128 * KIB
+    assert arena.blocks.used == 128 * KIB
     memory.returned(OWN, block.begin)
     memory.returned(OWN, block.begin)
-    assert arena.used == 64 * KIB
+    assert arena.blocks.used == 64 * KIB
     arrive(other, b"2" * 16 * KIB)
     whole = finished(other)
     assert whole.read() == b"2" * 64 * KIB
@@ -295,7 +252,7 @@ def test_a_caller_goes_while_his_body_comes(memory: Memory) -> None:
     finished(body)
     arena = memory._own[OWN]
     memory.leave(OWN)
-    assert arena.used == 64 * KIB
+    assert arena.blocks.used == 64 * KIB
     other.drop()
     with pytest.raises(ValueError, match="released memoryview"):
         arena.view[0]

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hacd import log
-from hacd.arena import Arena, Block
+from hacd.arena import Block
 from hacd.channel import Channel
 from hacd.errors import ProtocolError
 from hacd.flusher import Flusher
@@ -30,6 +30,7 @@ from hacd.settings.live import restore
 from hacd.settings.table import BODY_MAX, FRAME_MAX
 from hacd.shared import Shared
 from hacd.words import ARENA, BYE, CONFIGURE, FALLBACK, FREED, HELLO, LEFT, LOGGED, PING, PONG, RETURNED
+from hacd.worker.arena import Arena
 from hacd.worker.engines import Engines
 from hacd.worker.logins import HTTP_VERSIONS, METHODS
 from hacd.worker.sockets import Watches

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable
 
 from hacd import log
-from hacd.arena import COMMON, LEAST, Arena
+from hacd.arena import COMMON
 from hacd.settings import Settings
 from hacd.shared import ARENAS, BODIES
+from hacd.worker.arena import Arena
+from hacd.worker.blocks import LEAST
 
 #: looks that a caller's arena may be without use
 IDLE = 5
@@ -66,11 +68,11 @@ class Memory:
 
     def _room(self) -> int:
         """Bytes that are neither in files nor in arenas."""
-        common = self._common.resident if self._common is not None else 0
+        common = self._common.blocks.resident if self._common is not None else 0
         return self._share - self.used - common - self._own_resident()
 
     def _own_resident(self) -> int:
-        return sum([arena.resident for arena in self._own.values()]) if self._own else 0
+        return sum([arena.blocks.resident for arena in self._own.values()]) if self._own else 0
 
     def give_back(self, size: int) -> None:
         """A body of so many bytes is gone, from here and from the front."""
@@ -120,23 +122,26 @@ class Memory:
 
     def _take(self, arena: Arena | None, size: int, more: int) -> tuple[Arena, int] | None:
         """`more`: bytes that it may grow by."""
-        begin = arena.take(size, arena.resident + max(0, more)) if arena is not None else -1
-        return None if arena is None or begin < 0 else (arena, begin)
+        if arena is None:
+            return None
+        blocks = arena.blocks
+        begin = blocks.take(size, blocks.resident + max(0, more))
+        return None if begin < 0 else (arena, begin)
 
     def _known(self, number: int) -> Arena | None:
         return self._own.get(number) if number != COMMON else self._common
 
     def free(self, arena: Arena, begin: int) -> None:
         """The block that begins there is of no use any more."""
-        arena.give_back(begin)
-        if arena.left and not arena.used:
+        arena.blocks.give_back(begin)
+        if arena.left and not arena.blocks.used:
             self._forget(arena)
 
     def returned(self, number: int, begin: int) -> None:
         """A block that was lent has come back. What never was, is left alone: it may be a caller who says so."""
         arena = self._known(number)
-        if arena is not None and begin in arena.lent:
-            self.free(arena, begin)
+        if arena is not None and arena.take_back(begin) and arena.left and not arena.blocks.used:
+            self._forget(arena)
 
     def leave(self, number: int) -> None:
         """Its caller has gone, and has returned all that he ever will; or the front cannot read the common one."""
@@ -149,9 +154,8 @@ class Memory:
         arena.left = True
         if arena.number == COMMON:
             self._common = None
-        for begin in list(arena.lent):
-            arena.give_back(begin)
-        if not arena.used:
+        arena.take_back_all()
+        if not arena.blocks.used:
             self._forget(arena)
 
     def _forget(self, arena: Arena) -> None:
@@ -160,11 +164,11 @@ class Memory:
 
     def look(self) -> None:
         """To be called about once a second: what a peak left behind goes back to the system."""
-        if self._common is not None and self._common.look() < self._common.resident // 4:
+        if self._common is not None and self._common.blocks.look() < self._common.blocks.resident // 4:
             self._trim(self._common)
         for arena in list(self._own.values()):
-            arena.look()
-            if arena.idle > IDLE and not arena.used:
+            arena.blocks.look()
+            if arena.blocks.idle > IDLE and not arena.blocks.used:
                 self._give_up(arena)
 
     def _trim(self, arena: Arena) -> None:
@@ -176,10 +180,10 @@ class Memory:
     def _make_room(self, spared: Arena | None) -> bool:
         """Give the system what no body is in; whether that was anything."""
         before = self._room()
-        if self._common is not None and self._common.slack:
+        if self._common is not None and self._common.blocks.slack:
             self._trim(self._common)
         for arena in list(self._own.values()):
-            if not arena.used and arena is not spared:
+            if not arena.blocks.used and arena is not spared:
                 self._give_up(arena)
         return self._room() > before
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 
 from hacd import shared
-from hacd.arena import Arena, Block
+from hacd.arena import Block
 from hacd.shared import Shared
+from hacd.worker.arena import Arena
 from hacd.worker.memory import Memory
 
 
@@ -76,7 +77,7 @@ class InArena:
         self._arena = arena
         self.view = arena.view
         self.begin = begin
-        self.end = begin + min(arena.length(begin), most)
+        self.end = begin + min(arena.blocks.length(begin), most)
 
     def finish(self, end: int) -> Block:
         """The body up to `end`, which is the front's from here on."""
