@@ -18,7 +18,7 @@ COMMON, FILE = 0, 1
 
 
 class Block:
-    """A body in an arena: where it begins, and a view of its bytes, until it is let go of."""
+    """A block with all of a body in it: where it begins, and a view of the body's bytes, until it is let go of."""
 
     __slots__ = ("_on_release", "begin", "number", "size", "view")
 

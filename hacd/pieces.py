@@ -31,7 +31,7 @@ class Pieces:
 
     def __init__(self) -> None:
         self.passing: deque[Shared] = deque()  # whose descriptors go, and not their bytes
-        self._pieces: deque[memoryview | _File | _InArena] = deque()
+        self._pieces: deque[memoryview | _FilePiece | _BlockPiece] = deque()
         self._bytes = 0  # beside those of bodies
         self._owed = 0  # bytes of bodies that are to be written, or whose descriptors are to go
 
@@ -69,7 +69,7 @@ class Pieces:
                 self._bytes += len(part)
                 continue
             self._add_run(run)
-            self._pieces.append(_File(part) if isinstance(part, Shared) else _InArena(part))
+            self._pieces.append(_FilePiece(part) if isinstance(part, Shared) else _BlockPiece(part))
             self._owed += part.size
         self._add_run(run)
 
@@ -84,14 +84,14 @@ class Pieces:
         room = TURN
         while self._pieces and room > 0:
             piece = self._pieces[0]
-            if isinstance(piece, _File):
+            if isinstance(piece, _FilePiece):
                 room -= self._write_file(sock, piece, room)
             elif self.passing and isinstance(piece, memoryview):
                 room -= self._sent(self._pass_on(sock, piece))
             else:
                 room -= self._sent(sock.sendmsg(self._views(room)))
 
-    def _write_file(self, sock: socket.socket, file: _File, room: int) -> int:
+    def _write_file(self, sock: socket.socket, file: _FilePiece, room: int) -> int:
         sent = file.write(sock, room)
         self._owed -= sent
         if not file.left:
@@ -103,7 +103,7 @@ class Pieces:
         """The next pieces, up to one that is a file, or so many that they fill `room`."""
         views: list[memoryview] = []
         for piece in islice(self._pieces, AT_ONCE):
-            if isinstance(piece, _File) or room <= 0:
+            if isinstance(piece, _FilePiece) or room <= 0:
                 break
             view = piece if isinstance(piece, memoryview) else piece.rest
             views.append(view)
@@ -120,13 +120,13 @@ class Pieces:
                 self._bytes -= took
                 rest = self._pieces[0] = piece[took:]
             else:
-                assert isinstance(piece, _InArena)
+                assert isinstance(piece, _BlockPiece)
                 took = min(left, piece.left)
                 self._owed -= took
                 rest = piece.rest = piece.rest[took:]
             if not rest:
                 self._pieces.popleft()
-                if isinstance(piece, _InArena):
+                if isinstance(piece, _BlockPiece):
                     piece.body.release()
             left -= took
         return sent
@@ -170,7 +170,7 @@ class Passed:
         return True
 
 
-class _File:
+class _FilePiece:
     """A body that is written from its descriptor: the kernel takes its pages as they are."""
 
     __slots__ = ("_sent", "body")
@@ -191,7 +191,7 @@ class _File:
         return sent
 
 
-class _InArena:
+class _BlockPiece:
     """A body that is written from where it lies. The kernel copies it: the block is used again."""
 
     __slots__ = ("body", "rest")

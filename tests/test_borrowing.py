@@ -17,7 +17,7 @@ import pytest
 from hacd import AsyncClient, Client, Reply, borrowed, rpc
 from hacd.arena import COMMON, Block
 from hacd.borrowed import Borrowed
-from hacd.front.borrowing import OFTEN, Lent
+from hacd.front.borrowing import OFTEN, LentBlock
 from hacd.outcome import Held
 from hacd.pieces import MAX_PASSED
 from hacd.words import LEFT, RETURNED
@@ -433,7 +433,7 @@ def test_a_worker_hears_who_left_before_his_bodies_are_free() -> None:
     borrower = rig.front.borrowers.add(next(iter(rig.front.sessions)).channel)
     rig.front.borrowers.arena(link, borrower.number, MIB, os.memfd_create("arena"))
     for begin in (0, 16 * KIB):
-        borrower.lend(Lent(link, borrower.number, begin, 1000))
+        borrower.lend(LentBlock(link, borrower.number, begin, 1000))
     rig.front.borrowers.remove(borrower)
     rig.turn()
     words: list[Any] = []

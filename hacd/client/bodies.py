@@ -26,12 +26,12 @@ GREETING = rpc.notification("hello", [{"descriptors": True, "arenas": True}])
 RETURNED = 256
 
 
-class _Announced(int):
-    """Stands for a body of so many bytes until its message is whole."""
+class _AnnouncedFile(int):
+    """Stands for a body of so many bytes, in a file of its own, until its message is whole."""
 
 
-class _InArena(NamedTuple):
-    """Stands for a body in that arena, likewise."""
+class _AnnouncedBlock(NamedTuple):
+    """Stands for one in a block of that arena, likewise."""
 
     number: int
     begin: int
@@ -51,10 +51,10 @@ class Inbox:
         """The decoder's ext hook."""
         self._announced += 1
         if code == rpc.EXT_LENT:
-            return _InArena(*rpc.lent(data))
+            return _AnnouncedBlock(*rpc.lent(data))
         if code != rpc.EXT_BODY or len(data) != 8:
             return rpc.no_ext(code, data)
-        return _Announced.from_bytes(data, "big")
+        return _AnnouncedFile.from_bytes(data, "big")
 
     def claim(self, messages: list[Any]) -> None:
         """Put into `messages` the bodies that they announce. Raises ProtocolError; whole messages are left then."""
@@ -84,10 +84,10 @@ class Inbox:
         result: Any = message[-1] if isinstance(message, list) and message else None
         reply: Any = result[0] if isinstance(result, list) and result else result  # a notification's, or a response's
         body = reply.get("rb") if isinstance(reply, dict) else None
-        if isinstance(body, _Announced):
+        if isinstance(body, _AnnouncedFile):
             self._announced -= 1
             reply["rb"] = Body.of(self._descriptor(), int(body))
-        elif isinstance(body, _InArena):
+        elif isinstance(body, _AnnouncedBlock):
             self._announced -= 1
             arena = self._arenas.get(body.number)
             if arena is None:

@@ -27,8 +27,8 @@ OFTEN = 8
 _RIGHT = "returned: params: [[arena, place], …] would be right, as bodies came"
 
 
-class Lent:
-    """A body in an arena of the caller's own, to whom alone it goes."""
+class LentBlock:
+    """A block with a body in it, of an arena of the caller's own: he alone reads it, and the front never does."""
 
     __slots__ = ("begin", "link", "number", "size")
 
@@ -51,7 +51,7 @@ class Borrower:
         self.number = number
         self._channel = channel
         self._links: dict[int, WorkerLink] = {}  # by their keys, by which he knows their arenas
-        self._lent: dict[tuple[int, int], Lent] = {}
+        self._lent: dict[tuple[int, int], LentBlock] = {}
         self._spare = MAX_PASSED  # arenas that may come, although he has too many descriptors unread
 
     def arena(self, link: WorkerLink, size: int, fd: int | None) -> None:
@@ -65,7 +65,7 @@ class Borrower:
         elif self._links.pop(link.key, None) is not None:
             self._channel.send(rpc.notification("arena", [link.key, 0]))
 
-    def lend(self, body: Lent) -> bytes:
+    def lend(self, body: LentBlock) -> bytes:
         """What stands for that body in his reply."""
         self._lent[body.link.key, body.begin] = body
         return rpc.lent_ext(body.link.key, body.begin, body.size)

@@ -26,7 +26,7 @@ from hacd.errors import (
 )
 from hacd.front import methods
 from hacd.front.access import is_admin
-from hacd.front.borrowing import OFTEN, Borrower, Lent
+from hacd.front.borrowing import OFTEN, Borrower, LentBlock
 from hacd.front.owner import Owner, Peer
 from hacd.front.peers.later import Later
 from hacd.front.rota import Postponed, Unanswered
@@ -295,7 +295,7 @@ class Session:
     def _give_held(self, head: bytes, held: Held, tail: bytes) -> None:
         """Send a reply whose body is in shared memory: where it lies, or its descriptor, or its bytes."""
         body = held.body
-        if isinstance(body, Lent):
+        if isinstance(body, LentBlock):
             self._lend(head, held, tail, body)
             return
         assert isinstance(body, Shared | Block)
@@ -308,7 +308,7 @@ class Session:
         else:
             self.channel.splice(head + held.begin + rpc.bin_head(body.size), body, held.rest + tail)
 
-    def _lend(self, head: bytes, held: Held, tail: bytes, body: Lent) -> None:
+    def _lend(self, head: bytes, held: Held, tail: bytes, body: LentBlock) -> None:
         if self._borrower is None or self.channel.closed:
             body.release()
         else:

@@ -22,7 +22,7 @@ from hacd.arena import COMMON, Block, mapped
 from hacd.channel import Channel
 from hacd.errors import ProtocolError
 from hacd.flusher import Flusher
-from hacd.front.borrowing import Lent
+from hacd.front.borrowing import LentBlock
 from hacd.front.statistics import Ends, Statistics
 from hacd.front.transactions import Transaction
 from hacd.loop import Loop, Timer
@@ -150,7 +150,7 @@ class WorkerLink:
             raise ProtocolError("an outcome whose body is nowhere")
         self._statistics.shm_used += size
         if number != COMMON:
-            return id_, code, Held(begin, Lent(self, number, place, size), rest)
+            return id_, code, Held(begin, LentBlock(self, number, place, size), rest)
         view = self._arena[place : place + size]
         return id_, code, Held(begin, Block(view, number, place, partial(self.returned, size)), rest)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from hacd.arena import COMMON, FILE, Block
 from hacd.shared import Shared
 from hacd.worker.memory import Memory
-from hacd.worker.stores import File, InArena
+from hacd.worker.stores import File, OpenBlock
 from hacd.worker.turns import BODY_SHARE
 
 #: Bytes of a body after which it is asked how long it is to be; and of one in a file, that are written at once.
@@ -55,7 +55,7 @@ class Body:
         self._head = head
         self._kept = min(LOOK - 1, *(length - 1 for length in lengths), max_body)  # in `heap`, until the next look
         self._file: File | None = None
-        self._block: InArena | None = None
+        self._block: OpenBlock | None = None
         self._view: memoryview | None = None  # of the arena, while it has a block there
         self._at = 0  # where in it the next bytes go
         self._make_room(0, self._kept, 0)
@@ -95,7 +95,7 @@ class Body:
         self._make_room(self._at, block.end, work)
         return None
 
-    def _leave(self, block: InArena, work: int) -> None:
+    def _leave(self, block: OpenBlock, work: int) -> None:
         """Its block is too short: another place is to be found for it, by way of `heap`."""
         self.heap += block.view[block.begin : self._at]
         block.let_go()
@@ -170,7 +170,7 @@ class Body:
             heap += data
             self._fall_back(None)
             return
-        self._block = block = InArena(self._memory, *found, most)
+        self._block = block = OpenBlock(self._memory, *found, most)
         self._view = view = block.view
         begin = block.begin
         self._at = end = begin + size

@@ -1,4 +1,4 @@
-"""Where a body lies in shared memory: in a file of its own, or in a block of the arena.
+"""Where a body comes to lie in shared memory: in a file of its own, or in a block of an arena.
 
 Law: what a store took of `Memory` it gives back by `let_go`, unless `finish` handed it to the front.
 """
@@ -66,8 +66,8 @@ class File:
         self._fd, self._taken = -1, 0
 
 
-class InArena:
-    """A block of an arena: bytes of `view` from `begin` to `end`, which whoever has it writes."""
+class OpenBlock:
+    """A block into which a body comes: bytes of `view` from `begin` to `end`, which whoever has it writes."""
 
     __slots__ = ("_arena", "_memory", "begin", "end", "view")
 
