@@ -14,9 +14,10 @@ from typing import Any
 import msgpack
 import pytest
 
-from hacd import AsyncClient, Client, Reply, borrowed, rpc
+from hacd import AsyncClient, Client, Reply, rpc
 from hacd.arena import COMMON, Block
-from hacd.borrowed import Borrowed
+from hacd.client import borrowed
+from hacd.client.borrowed import Borrowed
 from hacd.front.borrowing import OFTEN, LentBlock
 from hacd.outcome import Held
 from hacd.pieces import MAX_PASSED

@@ -16,7 +16,7 @@ from hacd.errors import ProtocolError
 from hacd.shared import Body
 
 if TYPE_CHECKING:
-    from hacd.borrowed import ClientArena
+    from hacd.client.borrowed import ClientArena
 
 #: What a client says first: that it takes descriptors, and reads bodies in arenas. It wants no response.
 GREETING = rpc.notification("hello", [{"descriptors": True, "arenas": True}])
@@ -76,7 +76,7 @@ class Inbox:
             raise ProtocolError("an arena that is none") from None
         self._arenas.pop(number, None)
         if size:
-            from hacd.borrowed import ClientArena  # with ctypes: 5 ms, for who has many long bodies
+            from hacd.client.borrowed import ClientArena  # with ctypes: 5 ms, for who has many long bodies
 
             self._arenas[number] = ClientArena(number, size, self._descriptor(), self._returned)
 
