@@ -378,7 +378,7 @@ def test_who_reads_no_arena_gets_no_more_of_them() -> None:
     rig = Rig()
     link, worker = rig.worker()
     (session,) = rig.front.sessions
-    session._borrower = borrower = rig.front.borrowers.add(session.channel)
+    session.long_bodies._borrower = borrower = rig.front.borrowers.add(session.channel)
     given = 0
     while not session.channel.closed:
         assert given <= 2 * MAX_PASSED

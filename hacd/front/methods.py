@@ -50,11 +50,11 @@ def hello(session: Session, params: list[Any]) -> dict[str, Any]:
     if len(params) > 1 or (params and type(params[0]) is not dict):
         raise BadRequest("hello: params: [{options}] would be right")
     options = params[0] if params else {}
-    takes = {name: options.get(name, had) for name, had in session.takes().items()}
+    takes = {name: options.get(name, had) for name, had in session.long_bodies.takes().items()}
     for name, value in takes.items():
         if type(value) is not bool:
             raise BadRequest(f"hello: {name}: {shown(value)} is wrong: true or false would be right")
-    session.takes_as(**takes)
+    session.take_as(**takes)
     limits = session.front.settings.limits
     return {
         "server": "hacd",
@@ -63,7 +63,7 @@ def hello(session: Session, params: list[Any]) -> dict[str, Any]:
         "methods": sorted(NAMES),
         "max_frame": limits.max_frame,
         "max_client_in_flight": limits.max_client_in_flight,
-        **session.takes(),
+        **session.long_bodies.takes(),
     }
 
 

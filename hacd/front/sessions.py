@@ -12,7 +12,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from hacd import log, rpc
-from hacd.arena import COMMON, FILE, Block
 from hacd.channel import Channel
 from hacd.errors import (
     BAD_REQUEST,
@@ -26,14 +25,13 @@ from hacd.errors import (
 )
 from hacd.front import methods
 from hacd.front.access import is_admin
-from hacd.front.borrowing import OFTEN, Borrower, LentBlock
+from hacd.front.long_bodies import LongBodies
 from hacd.front.owner import Owner, Peer
 from hacd.front.peers.later import Later
 from hacd.front.rota import Postponed, Unanswered
 from hacd.front.routing.transaction import Caller, RoutedTransaction
-from hacd.outcome import ABORTED, Held, Outcome, appendix
+from hacd.outcome import ABORTED, Outcome, appendix
 from hacd.query import parse
-from hacd.shared import Shared
 
 if TYPE_CHECKING:
     from hacd.front.front import Front
@@ -65,10 +63,8 @@ class Session:
         self.transactions: dict[int, Transaction] = {}
         self.runs: dict[int, RoutedTransaction | Later] = {}
         self.routed: dict[int, Transaction] = {}
-        self.takes_descriptors = self.borrows = False
-        self.into = COMMON
-        self._borrower: Borrower | None = None
-        self._long = 0  # bodies that were long
+        self.long_bodies = LongBodies(channel, front.borrowers)
+        self.into = self.long_bodies.into  # here as well: each query asks for it
         self._rest: Iterator[Any] | None = None  # calls that wait for this caller's next turn
         self._break: ProtocolError | None = None  # what broke the stream behind those
         self._asked = 0  # calls that other fronts are asked for
@@ -245,8 +241,7 @@ class Session:
             elif method == "cancel" and type(params) is list:
                 methods.cancel(self, params)
             elif method == "returned" and type(params) is list:
-                if self._borrower is not None:
-                    self._borrower.returned(params)
+                self.long_bodies.returned(params)
             elif method == "hello" and type(params) is list:
                 methods.hello(self, params)
         except Refused as refusal:
@@ -290,41 +285,13 @@ class Session:
         if isinstance(outcome, bytes):
             self.channel.send(head, outcome, tail)
         else:
-            self._give_held(head, outcome, tail)
+            self.long_bodies.give(head, outcome, tail)
+            self.into = self.long_bodies.into
 
-    def _give_held(self, head: bytes, held: Held, tail: bytes) -> None:
-        """Send a reply whose body is in shared memory: where it lies, or its descriptor, or its bytes."""
-        body = held.body
-        if isinstance(body, LentBlock):
-            self._lend(head, held, tail, body)
-            return
-        assert isinstance(body, Shared | Block)
-        self._long += 1
-        if self._long >= OFTEN and self.borrows and self._borrower is None and not self.channel.closed:
-            self._borrower = self.front.borrowers.add(self.channel)
-            self.into = self._borrower.number
-        if isinstance(body, Shared) and self.takes_descriptors and self.channel.may_pass(body.size):
-            self.channel.pass_on(body, head, held.begin, rpc.body_ext(body.size), held.rest, tail)
-        else:
-            self.channel.splice(head + held.begin + rpc.bin_head(body.size), body, held.rest + tail)
-
-    def _lend(self, head: bytes, held: Held, tail: bytes, body: LentBlock) -> None:
-        if self._borrower is None or self.channel.closed:
-            body.release()
-        else:
-            self.channel.send(head, held.begin, self._borrower.lend(body), held.rest, tail)
-
-    def takes(self) -> dict[str, bool]:
-        """What he said of himself."""
-        return {"descriptors": self.takes_descriptors, "arenas": self.borrows}
-
-    def takes_as(self, descriptors: bool, arenas: bool) -> None:
-        """How he takes long bodies from now on. An arena that he has, he keeps."""
-        self.takes_descriptors, self.borrows = descriptors, arenas and descriptors
-        if self._borrower is None:
-            self.into = FILE if descriptors else COMMON
-        else:
-            self.into = self._borrower.number if self.borrows else FILE if descriptors else COMMON
+    def take_as(self, descriptors: bool, arenas: bool) -> None:
+        """How he takes long bodies from now on."""
+        self.long_bodies.take_as(descriptors, arenas)
+        self.into = self.long_bodies.into
 
     def may_take_from(self, sender: Owner) -> bool:
         """A caller takes what its own user sent; root and the daemon's own user take everybody's."""
@@ -355,8 +322,7 @@ class Session:
             to = self.front.complaints
             to.warning("caller uid %d pid %d %s; connection cut", self.peer.uid, self.peer.pid, why)
         self.front.forget(self)
-        if self._borrower is not None:
-            self.front.borrowers.remove(self._borrower)
+        self.long_bodies.gone()
         self._rest = self._break = None
         self.front.abandon(self._suspended(), "cancelled: its caller went away")
 
