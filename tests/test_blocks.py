@@ -59,6 +59,20 @@ class BlocksAgainstSets(RuleBasedStateMachine):
             if most >= self.blocks.size:
                 assert self.places(size) == []
             return multiple()  # nothing
+        self.resident |= self.now_busy(begin, size)
+        assert self.blocks.resident <= most
+        return begin
+
+    @rule(target=taken, size=SIZES)
+    def take_resident(self, size: int) -> Any:
+        begin = self.blocks.take_resident(size)
+        if begin < 0:
+            return multiple()
+        assert self.now_busy(begin, size) <= self.resident
+        return begin
+
+    def now_busy(self, begin: int, size: int) -> set[int]:
+        """That block was taken, of at least `size` bytes: the parts of it, which nobody had."""
         length = self.blocks.length(begin)
         assert length >= size
         assert begin % length == 0
@@ -66,11 +80,9 @@ class BlocksAgainstSets(RuleBasedStateMachine):
         self.lengths[begin] = length
         self.busy.update(parts(begin, length))
         assert max(self.busy) < self.blocks.size // LEAST
-        self.resident |= self.busy
-        assert self.blocks.resident <= most
         self.peak = max(self.peak, self.blocks.used)
         self.most = max(self.most, self.peak)
-        return begin
+        return set(parts(begin, length))
 
     def places(self, size: int) -> list[int]:
         """Where a block of so many bytes could be."""

@@ -40,15 +40,29 @@ class Blocks:
         if begin < 0 and self._may_merge():
             self._merge()
             begin = self._find(length, most)
-        if begin < 0:
+        if begin >= 0:
+            if untouched := self._untouched(begin, length):
+                self.resident += untouched
+                self._touch(begin, length, b"\1")
+            self._note(begin, length)
+        return begin
+
+    def take_resident(self, size: int) -> int:
+        """The common case, in a third of the time: a block of just that length, if the one that came back last is
+        resident; else -1."""
+        length = max(LEAST, 1 << (size - 1).bit_length())
+        free = self._free.get(length)
+        if not free or self._untouched(free[-1], length):
             return -1
-        if untouched := self._untouched(begin, length):
-            self.resident += untouched
-            self._touch(begin, length, b"\1")
+        begin = free.pop()
+        self._note(begin, length)
+        return begin
+
+    def _note(self, begin: int, length: int) -> None:
+        """That block is taken."""
         self._lengths[begin] = length
         self.used += length
         self._peak = max(self._peak, self.used)
-        return begin
 
     def _find(self, length: int, most: int) -> int:
         """Take a free block, or the begin of one that is longer, out of the lists."""

@@ -91,6 +91,9 @@ class Memory:
     def block(self, size: int, number: int) -> tuple[Arena, int] | None:
         """An arena, that of `number` or the common one, and where in it a block of at least `size` bytes begins."""
         own = self._of(number) if number != COMMON else None
+        arena = own or self._common
+        if arena is not None and (begin := arena.blocks.take_resident(size)) >= 0:
+            return arena, begin
         found = self._take_own(own, size) if own is not None else None
         if found is None:
             found = self._take(self._common, size, self._room())
