@@ -15,6 +15,7 @@ import socket
 import struct
 import termios
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -112,26 +113,16 @@ UNREAD = 128
 _unread: set[int] = set()
 
 
-class Body:
-    """A body as a client has it: a descriptor until it is read or mapped, by whichever thread comes first."""
+class Body(ABC):
+    """A body as a client has it: in shared memory until it is read or mapped, by whichever thread comes first."""
 
-    __slots__ = ("_bytes", "_lock", "_shared", "_view", "size")
+    __slots__ = ("_bytes", "_lock", "_view", "size")
 
-    def __init__(self, shared: Shared) -> None:
-        self.size = shared.size
-        self._shared = shared
+    def __init__(self, size: int) -> None:
+        self.size = size
         self._lock = threading.Lock()
         self._bytes: bytes | None = None
         self._view: memoryview | None = None
-
-    @classmethod
-    def of(cls, fd: int, size: int) -> Body:
-        """That of a descriptor of its own, of which a process keeps UNREAD."""
-        body = cls(Shared(fd, size))
-        _unread.add(id(body))
-        if len(_unread) > UNREAD:
-            body.read()
-        return body
 
     def read(self) -> bytes:
         """The body as bytes; the same ones each time."""
@@ -152,15 +143,17 @@ class Body:
                 self._let_go()
             return self._view
 
+    @abstractmethod
     def _copy(self) -> bytes:
-        return self._shared.read()
+        """Its bytes. Raises OSError."""
 
+    @abstractmethod
     def _map(self) -> memoryview:
-        return memoryview(mmap.mmap(self._shared.fd, self.size, access=mmap.ACCESS_READ))
+        """It, mapped. Raises OSError."""
 
+    @abstractmethod
     def _let_go(self) -> None:
-        _unread.discard(id(self))
-        self._shared.release()
+        """It was read or mapped, or will never be. May be called more than once."""
 
     def __len__(self) -> int:
         return self.size
@@ -170,3 +163,26 @@ class Body:
 
     def __del__(self) -> None:
         self._let_go()
+
+
+class InFile(Body):
+    """A body in a file of its own. Of their descriptors a process keeps UNREAD."""
+
+    __slots__ = ("_shared",)
+
+    def __init__(self, fd: int, size: int) -> None:
+        super().__init__(size)
+        self._shared = Shared(fd, size)
+        _unread.add(id(self))
+        if len(_unread) > UNREAD:
+            self.read()
+
+    def _copy(self) -> bytes:
+        return self._shared.read()
+
+    def _map(self) -> memoryview:
+        return memoryview(mmap.mmap(self._shared.fd, self.size, access=mmap.ACCESS_READ))
+
+    def _let_go(self) -> None:
+        _unread.discard(id(self))
+        self._shared.release()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hacd import rpc, shared
 from hacd.client import calls
 from hacd.errors import ProtocolError
-from hacd.shared import Body
+from hacd.shared import Body, InFile
 
 if TYPE_CHECKING:
     from hacd.client.borrowed import ClientArena
@@ -86,7 +86,7 @@ class Inbox:
         body = reply.get("rb") if isinstance(reply, dict) else None
         if isinstance(body, _AnnouncedFile):
             self._announced -= 1
-            reply["rb"] = Body.of(self._descriptor(), int(body))
+            reply["rb"] = InFile(self._descriptor(), int(body))
         elif isinstance(body, _AnnouncedBlock):
             self._announced -= 1
             arena = self._arenas.get(body.number)

@@ -15,7 +15,7 @@ from collections import deque
 from functools import cached_property
 from typing import Any
 
-from hacd.shared import Body, Shared
+from hacd.shared import Body
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -71,8 +71,9 @@ class ClientArena:
         self._size = size
         self._fd = fd
         self._returned = returned
-        self._unread: weakref.WeakSet[Borrowed] = weakref.WeakSet()
-        self._viewed: dict[int, int] = {}  # sizes of what is in the mapping, by where it begins
+        # By where they begin: bodies that are neither read nor mapped, and sizes of what is in the mapping.
+        self._unread: dict[int, weakref.ref[Borrowed]] = {}
+        self._viewed: dict[int, int] = {}
         _arenas.add(self)
 
     @cached_property
@@ -82,7 +83,7 @@ class ClientArena:
     def body(self, begin: int, size: int) -> Borrowed:
         """The body that came to be there."""
         body = Borrowed(self, begin, size)
-        self._unread.add(body)
+        self._unread[begin] = weakref.ref(body)
         return body
 
     def read(self, begin: int, size: int) -> bytes:
@@ -95,26 +96,42 @@ class ClientArena:
     def view(self, begin: int, size: int) -> memoryview:
         """What is there. It is given back when no view of it is left. Raises OSError."""
         part: Any = (ctypes.c_char * size).from_address(self._map.address + begin)
-        part.owner = self._map
-        weakref.finalize(part, self.give_back, begin).atexit = False
+        part.owner = _Viewed(self, self._map, begin)
+        self._unread.pop(begin, None)
         self._viewed[begin] = size
         return memoryview(part).toreadonly().cast("B")
 
     def give_back(self, begin: int) -> None:
         """What is there is not read any more."""
+        self._unread.pop(begin, None)
         self._viewed.pop(begin, None)
         self._returned.append((self.number, begin))
 
     def keep(self) -> None:
         """Have what came where no worker writes. Raises OSError."""
-        for body in list(self._unread):
-            body.read()
+        for body in [ref() for ref in list(self._unread.values())]:
+            if body is not None:
+                body.read()
         for begin, size in list(self._viewed.items()):
             self._map.keep(begin, size)
         self.__dict__.pop("_map", None)  # it shows these, whatever comes to be there
 
     def __del__(self) -> None:
         os.close(self._fd)
+
+
+class _Viewed:
+    """What a mapped body keeps: its arena's mapping, and the word that it is not read any more."""
+
+    __slots__ = ("_arena", "_begin", "_map")
+
+    def __init__(self, arena: ClientArena, map_: _Map, begin: int) -> None:
+        self._arena = arena
+        self._map = map_
+        self._begin = begin
+
+    def __del__(self) -> None:
+        self._arena.give_back(self._begin)
 
 
 _arenas: weakref.WeakSet[ClientArena] = weakref.WeakSet()
@@ -135,7 +152,7 @@ class Borrowed(Body):
     __slots__ = ("__weakref__", "_arena", "_begin")
 
     def __init__(self, arena: ClientArena, begin: int, size: int) -> None:
-        super().__init__(Shared(-1, size))
+        super().__init__(size)
         self._arena: ClientArena | None = arena
         self._begin = begin
 
