@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,12 @@ import msgpack
 import pycurl
 import pytest
 
+from hacd.flusher import Flusher
+from hacd.ledger import Ledger
+from hacd.loop import Loop
+from hacd.settings import Settings
+from hacd.worker.fronts import FrontLink
+from hacd.worker.sockets import Watches
 from tests.conftest import StartOrigin
 from tests.support.origins import answer
 from tests.support.waiting import PATIENCE, wait_for
@@ -91,6 +98,29 @@ def test_front_that_goes_while_connections_are_made(front: Front, start_origin: 
 def test_end_without_a_front(front: Front) -> None:
     front.accept().close()
     wait_for("the worker to run", lambda: front.process.poll() is None)
+
+
+def test_front_that_does_not_accept_holds_nobody(tmp_path: Path) -> None:
+    """As many have dialled already as the system has room for."""
+    path, loop = str(tmp_path / "workers.sock"), Loop()
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as other:
+        listener.bind(path)
+        listener.listen(0)
+        other.connect(path)
+        link = FrontLink(loop, Flusher(loop), Watches(loop), Settings(), path, Ledger(1), 1, none, none)
+        dialling = threading.Thread(target=link.dial)
+        dialling.start()
+        dialling.join(PATIENCE)
+        held = dialling.is_alive()
+        listener.accept()[0].close()
+        dialling.join(PATIENCE)
+    link.engines.close()
+    loop.close()
+    assert not held
+
+
+def none() -> None:
+    """Who is told of nothing."""
 
 
 def test_bye_is_answered_before_it_ends(front: Front, start_origin: StartOrigin) -> None:

@@ -145,7 +145,7 @@ class FrontLink:
     def dial(self, _timer: Any = None) -> None:
         """Reach the front, now or as soon as there is one."""
         self.engines.settle()
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)  # else a full backlog holds us
         try:
             sock.connect(self._path)
         except OSError as error:
