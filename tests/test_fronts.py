@@ -304,6 +304,27 @@ def test_one_that_cannot_live_is_given_up_and_the_others_serve(
         assert manager.of("READY")[0] == "1"
 
 
+def test_a_worker_drains_although_a_front_is_given_up(start_daemon: StartDaemon, nginx: Nginx) -> None:
+    """What has no process does not say that it sends no more jobs."""
+    daemon = start_daemon(fronts=2, workers=1)
+    daemon.tolerate.add(" ERROR ")
+    killed: set[int] = set()
+
+    def given_up() -> bool:
+        pid = daemon._pid("front 2")
+        if pid and pid not in killed:
+            killed.add(pid)
+            os.kill(pid, signal.SIGKILL)
+        return "front 2 is given up" in daemon.log
+
+    wait_for("it to be given up", given_up, 60)
+    worker = daemon.pid("worker 1")
+    os.kill(worker, signal.SIGTERM)
+    wait_for("the next", partial(other_pid, daemon, "worker 1", worker))
+    with daemon.client() as client:
+        assert client.query(nginx.url).ok == 1
+
+
 # -- ready, drain, end
 
 

@@ -38,6 +38,9 @@ from hacd.worker.sockets import Watches
 #: seconds between two attempts to reach a front
 REDIAL = 0.1
 
+#: seconds that a front gets to answer for the first time, where this worker is to leave
+ANSWERS = 1.0
+
 #: seconds between two looks, while the engine is held, at whether the front has read
 HELD = 0.01
 
@@ -80,7 +83,7 @@ class FrontLink:
         self.engines = Engines(loop, settings, self._report, ledger, flusher.flush, watches)
         self.engines.memory.on_arena = self._has_arena
         self.engines.memory.on_arena_left = lambda arena: self._say(ARENA, (arena.number, 0))
-        self.prefix = ""  # of its ids, as it said last
+        self.prefix = ""  # of its ids; "" until it has answered
         self.relay = Relay(self._pass_on)
         self.ended = False  # the worker leaves, and this front has or needs nothing more of it
         self._redial = Timer(loop)
@@ -135,12 +138,25 @@ class FrontLink:
         return not self._channel.pending
 
     def leave(self) -> None:
-        """Finish what is under way. The front is asked to send no more, and answers when it won't."""
+        """Finish what is under way. The front is asked to send no more, and answers when it won't.
+
+        One that has never answered may be one that cannot live: it is not waited for as long as others.
+        """
         self._leaving = True
+        self._redial.stop()
         if self._channel is None:
             self._end()
-        else:
-            self._say(BYE)
+            return
+        self._say(BYE)
+        if not self.prefix:
+            self._redial.start(self._wait_no_more, ANSWERS, 0)
+
+    def _wait_no_more(self, _timer: Any) -> None:
+        """It has given no job, and is to give none: who accepts this connection finds that it has ended."""
+        if self._channel is not None and not self.prefix and not self._dismissed and not self.engines.in_flight:
+            self._channel.close()
+            self._channel = None
+            self._end()
 
     def dial(self, _timer: Any = None) -> None:
         """Reach the front, now or as soon as there is one."""
@@ -248,6 +264,7 @@ class FrontLink:
         say = log.warning if self.engines.in_flight else log.debug
         say("front lost (%s): %d transfers called off", why, self.engines.in_flight)
         self._channel = None
+        self.prefix = ""
         self.engines.cancel_all()
         self.engines.memory.reset()
         if self._leaving:
