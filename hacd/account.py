@@ -66,9 +66,13 @@ class Account:
 
     # -- queries
 
+    def has_room(self, size: int) -> bool:
+        """Whether queries may hold that much more."""
+        return self.queries + size <= self.limit * QUERIES
+
     def admit(self, size: int) -> None:
         """Raise Refused where that much is too much for one more query."""
-        if self.queries + size > self.limit * QUERIES:
+        if not self.has_room(size):
             raise Refused(BUSY, f"max_memory ({self.limit} bytes): queries hold {self.queries}, this one {size}")
 
     def take(self, size: int) -> None:

@@ -19,7 +19,7 @@ import setproctitle
 
 from hacd import log
 from hacd.loop import READABLE, Loop, Poll, Signal
-from hacd.words import DATAGRAM, DRAIN
+from hacd.words import ALL, DATAGRAM, DRAIN
 
 #: what a child does when the supervisor says a word; takes what came with it
 OnWord = Callable[[bytes], None]
@@ -38,7 +38,7 @@ class Child:
     """A child process's own side: signals and the line to the supervisor.
 
     `on_word` has a callback for each word that this child heeds. That of DRAIN is called for SIGTERM
-    too, and when the supervisor is gone, and may be called again.
+    too, and, with ALL, when the supervisor is gone, and may be called again.
     """
 
     def __init__(self, loop: Loop, line: socket.socket, on_word: Mapping[bytes, OnWord]) -> None:
@@ -80,7 +80,7 @@ class Child:
         if not said:
             self._poll.close()
             log.warning("the supervisor is gone")
-            self._on_word[DRAIN](b"")
+            self._on_word[DRAIN](ALL)
             return
         on_word = self._on_word.get(said[:1])
         if on_word is not None:

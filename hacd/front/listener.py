@@ -53,14 +53,15 @@ class Listener:
         self._on_connection = on_connection
         self._poll = Poll(loop, sock.fileno())
         self._timer = Timer(loop)
-        self._resume(None)
+        self.resume()
 
     def stop(self) -> None:
         """Accept no more. Who dials waits, as long as somebody holds the socket."""
         self._poll.stop()
         self._timer.stop()
 
-    def _resume(self, _timer: Any) -> None:
+    def resume(self, _timer: Any = None) -> None:
+        """Accept, or go on accepting."""
         self._poll.start(READABLE, self._ready)
 
     def _ready(self, _handle: Any, _events: int | None, _error: int | None) -> None:
@@ -76,7 +77,7 @@ class Listener:
                 # The connection stays in the queue and the socket readable: without a pause, a busy loop.
                 log.error("cannot accept: %s; trying again in %d ms", error.strerror, PAUSE * 1000)
                 self._poll.stop()
-                self._timer.start(self._resume, PAUSE, 0)
+                self._timer.start(self.resume, PAUSE, 0)
                 return
             self._on_connection(connection)
 

@@ -141,11 +141,12 @@ def register(session: Session, params: list[Any]) -> bool:
         raise BadRequest(right)
     routes = {check_route(route) for route in params[0]}
     registry = session.front.registry
-    if len(registry.routes(session) | routes) > ROUTES_MAX:
+    more = routes - registry.routes(session)
+    if len(registry.routes(session)) + len(more) > ROUTES_MAX:
         raise BadRequest(right)
-    registry.add(session, routes)
-    if session.front.peers is not None:
-        session.front.peers.registered(session)
+    registry.add(session, more)
+    if more and session.front.peers is not None:
+        session.front.peers.registered(session, more)
     return True
 
 

@@ -69,6 +69,10 @@ class Owner(Protocol):
 class Sender(Owner, Protocol):
     """An owner that can send queries and not suspend them."""
 
+    @property
+    def here(self) -> bool:
+        """Whether it would take a reply."""
+
     def take(self, transaction: Transaction, outcome: Outcome) -> bool:
         """Take a reply that nobody else takes, of a query that was not suspended; False if it cannot."""
 

@@ -62,7 +62,7 @@ class FrontProcess:
         log.pass_to(self._logged)
         self._control = self.front.control = Control(source, self.front, self._changed)
         on_word: dict[bytes, process.OnWord] = {
-            words.DRAIN: lambda _: self._drain(),
+            words.DRAIN: self._drain,
             words.END: lambda _: self._end(),
             words.RELOAD: self._reload,
             words.STATES: lambda states: setattr(self.front.fleet, "states", rpc.unpack(states)),
@@ -155,8 +155,10 @@ class FrontProcess:
 
     # -- the end
 
-    def _drain(self) -> None:
+    def _drain(self, who: bytes) -> None:
         """Take no more queries; end when those in flight have, or when `drain_timeout` is over."""
+        if who == words.ALL and self._peers is not None:
+            self._all_end(self._peers)
         if self.front.stopping:
             return
         self._refuse_more()
@@ -165,10 +167,19 @@ class FrontProcess:
         self._deadline.start(lambda _timer: self._end(), timeout / 1000, 0)
         self._watch.start(self._stop_if_drained, 0, DRAIN_WATCH)
 
+    def _all_end(self, peers: Peers) -> None:
+        """Not this front alone: who dials is to hear it, and nobody else is there to say so."""
+        peers.parting.all_end = True
+        if self.front.stopping and not self.front.activated:
+            self._public.resume()
+
     def _refuse_more(self) -> None:
-        """Queries get `stopping` from now on. Who dials a socket of systemd's is left to the next daemon there."""
+        """Queries get `stopping` from now on. Who dials is left to others, where there are any.
+
+        That is the next daemon at a socket of systemd's, and another front where this one ends alone.
+        """
         self.front.stopping = True
-        if self.front.activated:
+        if self.front.activated or (self._peers is not None and not self._peers.parting.all_end):
             self._public.stop()
 
     def _stop_if_drained(self, _timer: Any) -> None:

@@ -52,6 +52,10 @@ class Registry(Generic[T]):
             if not takers:
                 del self._takers[route]
 
+    def has(self, route: str, sender: Any) -> bool:
+        """Whether somebody may take a reply of that route to a query of that sender's. It is nobody's turn."""
+        return any(taker.may_take_from(sender) for taker in self._takers.get(route, ()))
+
     def choose(self, route: str, sender: Any) -> T | None:
         """Whose turn it is to take a reply of that route to a query of that sender's; None if nobody may."""
         takers = self._takers.get(route)

@@ -207,20 +207,28 @@ class Session:
 
     def _wait(self, msgid: int, later: Later) -> None:
         """Other fronts are asked: the call ends when they have answered."""
-        self._asked += 1
+        self._asked_for(1)
         if not later.given:
             self.runs[msgid] = later
         later.then(partial(self._answered, msgid))
+
+    def _asked_for(self, more: int) -> None:
+        """Other fronts are asked for so many more of his calls."""
+        self._asked += more
+        if more < 0 and self._held_up:
+            self._held_up = False
+            self.front.rota.later(self.catch_up)
 
     def _when_answered(self, _go_on: Callable[[], None]) -> None:
         self._held_up = True
 
     def _answered(self, msgid: int, result: Any, refusal: Refused | None) -> None:
-        self._asked -= 1
+        rota = self.front.rota
+        if not rota.has_room():  # one answer of another front's can end thousands of calls
+            rota.later(partial(self._answered, msgid, result, refusal))
+            return
+        self._asked_for(-1)
         self.runs.pop(msgid, None)
-        if self._held_up:
-            self._held_up = False
-            self.front.rota.later(self.catch_up)
         if refusal is None:
             self.respond(msgid, result)
         else:
@@ -239,7 +247,7 @@ class Session:
             elif method == "run":
                 self._run(None, params)
             elif method == "cancel" and type(params) is list:
-                methods.cancel(self, params)
+                self._cancel(params)
             elif method == "returned" and type(params) is list:
                 self.long_bodies.returned(params)
             elif method == "hello" and type(params) is list:
@@ -247,6 +255,15 @@ class Session:
         except Refused as refusal:
             self.front.statistics.refuse(refusal)
             log.debug("notification of pid %d refused: %s", self.peer.pid, refusal)
+
+    def _cancel(self, params: list[Any]) -> None:
+        """It wants no response; what other fronts are asked for counts all the same."""
+        if self._asked >= ASKED:
+            raise Unanswered
+        result = methods.cancel(self, params)
+        if type(result) is Later:
+            self._asked_for(1)
+            result.then(lambda _result, _refusal: self._asked_for(-1))
 
     def respond(self, msgid: int, result: Any) -> None:
         """End a call with its result."""
@@ -265,6 +282,11 @@ class Session:
             return
         del self.transactions[msgid]
         self._give(rpc.response_head(msgid), transaction, outcome)
+
+    @property
+    def here(self) -> bool:
+        """Whether he takes replies: he has not gone."""
+        return not self.channel.deaf
 
     def take(self, transaction: Transaction, outcome: Outcome) -> bool:
         """The reply of an unsuspended query is this caller's; False if he has gone."""

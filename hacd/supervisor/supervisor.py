@@ -358,7 +358,7 @@ class Supervisor:
             self._kill_at = time.monotonic() + drain + GRACE
             self._report.stopping(drain + 2 * GRACE + 1)
             for front in self.fronts:
-                self._tell(front, words.DRAIN)
+                self._tell(front, words.DRAIN + words.ALL)
             if self.fronts.have_ended():
                 self._stop_workers()
             return

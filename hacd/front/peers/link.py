@@ -5,7 +5,7 @@ the notification `peer`. From then on this one asks, by MessagePack-RPC, and tel
 wants to ask, it asks over a connection that it dials.
 
 Law: nobody waits longer for another front than he was told. Each question ends once: with the answer, at its time
-limit, or when the connection breaks. What is unanswered, and what is unsent, is bounded.
+limit, or when the connection breaks. What is unanswered is bounded by who asks, and what is unsent here.
 """
 
 from __future__ import annotations
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 #: seconds between two attempts to reach it
 REDIAL = 0.1
-
-#: questions that it has not answered, at the most; a further one is not asked
-ASKED = 4096
 
 #: bytes that may wait for it; past that, the connection is given up and dialled again
 MAX_UNSENT = 256 * 1024 * 1024
@@ -75,7 +72,8 @@ class PeerLink:
 
     def __init__(self, peers: Peers, number: int, path: str) -> None:
         self.number = number
-        self.prefix = ""  # of its ids; "" while it does not answer
+        self.prefix = ""  # of its ids; "" while it is not there
+        self.silent = False  # a question's time was over, and it has said nothing since
         self.relay = Relay(self._pass_on)  # of this front's log
         self._peers = peers
         self._path = path
@@ -130,10 +128,10 @@ class PeerLink:
         `ticket`: a descriptor that goes along, and is closed here.
         """
         channel = self._channel
-        if channel is None or not self.up or len(self._asked) >= ASKED:
+        if channel is None or not self.up:
             if ticket is not None:
                 os.close(ticket)
-            then(Answer(missing="has too much to answer" if self.up else "is not there"))
+            then(Answer(missing="is not there"))
             return
         self._msgid = self._msgid % rpc.MSGID_MAX + 1
         self._asked[self._msgid] = Asked(time.monotonic_ns() + limit * 1_000_000, then, may_end)
@@ -165,6 +163,7 @@ class PeerLink:
     # -- back
 
     def _messages(self, messages: list[Any]) -> None:
+        self.silent = False
         for message in messages:
             if type(message) is list and len(message) == 4 and message[0] == rpc.RESPONSE:
                 asked = self._asked.pop(message[1], None)
@@ -182,6 +181,9 @@ class PeerLink:
         for msgid, asked in list(self._asked.items()):
             if asked.due > now or self._asked.get(msgid) is not asked:
                 continue
+            if not self.silent:
+                self.silent = True
+                self._peers.offers.fell_silent(self)
             if asked.may_end():
                 del self._asked[msgid]
                 asked.then(Answer(missing=SILENT))
@@ -197,6 +199,7 @@ class PeerLink:
         self._channel = None
         log.debug("front %d is gone (%s)", self.number, why)
         self.prefix = ""
+        self.silent = False
         asked, self._asked = self._asked, {}
         for each in asked.values():
             each.then(Answer(missing="is gone"))

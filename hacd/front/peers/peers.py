@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from hacd import log
 from hacd.channel import Channel
-from hacd.errors import ProtocolError
+from hacd.errors import BUSY, ProtocolError, Refused
 from hacd.flusher import Flusher
 from hacd.front.figures import figures, merged
 from hacd.front.methods import LISTED, cancel_for, transactions_for
 from hacd.front.peers.changes import Changes
 from hacd.front.peers.later import Later
-from hacd.front.peers.link import Answer, PeerLink
+from hacd.front.peers.link import SILENT, Answer, PeerLink
 from hacd.front.peers.offers import Offers, registrations
+from hacd.front.peers.parting import Parting
 from hacd.front.peers.visitor import Visitor
 from hacd.log.entry import Entry
 from hacd.loop import Loop, Timer
@@ -36,6 +37,9 @@ LIMIT = 1000
 
 #: s between two looks at whether a question's time is over, while there is one
 LOOK = 0.05
+
+#: characters of an id, and more
+ID_MAX = 64
 
 #: makes one result of those of several fronts
 Merge = Callable[[list[Any]], Any]
@@ -55,6 +59,7 @@ class Peers:
         self.links = {each: PeerLink(self, each, path) for each, path in enumerate(paths, 1) if each != number}
         self.offers = Offers(self)
         self.changes = Changes(self)
+        self.parting = Parting(self)
         self._visitors: set[Visitor] = set()
         self._waiting: dict[tuple[Any, ...], list[Later]] = {}  # for what is being asked, by method and params
         self._timer = Timer(loop)
@@ -71,8 +76,13 @@ class Peers:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody here waits for another front."""
-        return self.offers.open or any(link.waits for link in self.links.values())
+        """Whether somebody here waits for another front, or for what it may still have for him."""
+        return self.offers.open or any(link.waits for link in self.links.values()) or not self.parting.may_go()
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a reply may still come of what this front has."""
+        return bool(self.front.transactions.live or self.front.router.live or self.offers.open)
 
     # -- they come and go
 
@@ -94,9 +104,9 @@ class Peers:
         for registration in registrations(self.front.registry.all()):
             link.tell("registered", registration)
 
-    def registered(self, session: Session) -> None:
-        """A caller here has."""
-        for registration in registrations([(session, self.front.registry.routes(session))]):
+    def registered(self, session: Session, routes: set[str]) -> None:
+        """A caller here has, for these routes as well."""
+        for registration in registrations([(session, routes)]):
             self._tell("registered", registration)
 
     def left(self, session: Session) -> None:
@@ -215,7 +225,7 @@ class Peers:
     def cancel(self, peer: Peer, id_: str) -> Later:
         """End that transaction, at the front that has it."""
         for link in self.links.values():
-            if link.up and id_.startswith(link.prefix):
+            if link.up and id_.startswith(link.prefix) and len(id_) <= ID_MAX:
                 return self._cancel(link, peer, id_)
         later = Later()
         later.give(cancel_for(self.front, peer, id_))
@@ -225,9 +235,10 @@ class Peers:
         later = Later()
 
         def ended(answer: Answer) -> None:
-            if answer.missing:
-                self.left_out(link, "cancel", answer.missing)
-            later.give(answer.result is True)
+            if answer.missing == SILENT:
+                later.give(None, Refused(BUSY, f"cancel: front {link.number}, which has that query, {SILENT}"))
+            else:
+                later.give(answer.result is True)
 
         link.ask("cancel", [id_, peer.pid, peer.uid], ended, LIMIT)
         return later

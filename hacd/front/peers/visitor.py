@@ -47,6 +47,7 @@ class Visitor:
         channel.send(rpc.notification(PEER, [peers.who()]))
         self._methods: dict[str, Callable[..., Any]] = {
             "figures": lambda: figures(self._front),
+            "unfinished": lambda: peers.unfinished,
             "transactions": self._transactions,
             "cancel": self._cancel,
             "judge": self._judge,

@@ -319,6 +319,11 @@ class Detached:
         del self.transactions[transaction.id]
         self._router.front.deliver(transaction, outcome, self)
 
+    @property
+    def here(self) -> bool:
+        """Replies come to routes, and not to transactions."""
+        return False
+
     def take(self, _transaction: Transaction, _outcome: Outcome) -> bool:
         """Nobody is here to take a reply whose route nobody has."""
         return False
