@@ -23,7 +23,7 @@ from hacd.outcome import Held
 from hacd.pieces import MAX_PASSED
 from hacd.words import LEFT, RETURNED
 from tests.conftest import StartDaemon, StartOrigin
-from tests.support.daemon import Daemon
+from tests.support.daemon import FRONTS, Daemon
 from tests.support.front import Rig
 from tests.support.origins import Nginx
 from tests.support.waiting import wait_for
@@ -51,7 +51,7 @@ def arenas(pid: int) -> int:
 def settled(daemon: Daemon) -> None:
     daemon.wait_idle()
     wait_for("nothing to be lent", lambda: daemon.stats()["shm_used"] == 0)
-    wait_for("all arenas but the common one to be given up", lambda: arenas(daemon.pid("worker 1")) == 1)
+    wait_for("all arenas but the common one to be given up", lambda: arenas(daemon.pid("worker 1")) == FRONTS)
     gc.collect()
     wait_for("none to be here", lambda: arenas(os.getpid()) == 0)
 

@@ -65,6 +65,7 @@ OF_EACH = {
     "test_borrowing": {
         "test_every_byte",
         "test_many",
+        "test_many_are_returned_at_once",
         "test_who_keeps_all_goes_on",
         "test_asyncio",
         "test_threads",
