@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import pytest
@@ -17,6 +18,7 @@ from tests.conftest import StartDaemon, StartOrigin
 from tests.support.daemon import Daemon
 from tests.support.fronts import Callers, dial, front_pids
 from tests.support.origins import RawOrigin, answer
+from tests.support.stranger import needs_root, stranger
 from tests.support.waiting import wait_for
 from tests.support.wire import Wire
 
@@ -152,6 +154,50 @@ def test_what_is_registered_already_is_told_to_nobody(start_daemon: StartDaemon)
             assert one.call("register", [ROUTES[:1]], msgid)[1] is True
         assert resident(pids[0]) - before < 16_000
         os.kill(pids[1], signal.SIGCONT)
+
+
+# -- what is no front
+
+WRONG: list[Any] = [[5, 0, 0], [{}], 5]
+NUMBERS: list[Any] = [[], "2", 2.0, 1, 3, None]
+GARBAGE: list[Any] = [
+    *([0, 1, method, params] for method in ("take", "cancel", "nonsense") for params in WRONG),
+    *([0, 1, "judge", params] for params in ([5, 5], ["set", []], ["reload", [5]])),
+    *([2, "registered", params] for params in ([[], 0, ["R"]], [1, 0, [[]]], [1, 0, 5])),
+    *([0, 1, [], []], [2, "left", []], [1, 2, 3, 4], 5, None, []),
+]
+
+
+def test_garbage_on_a_fronts_socket(start_daemon: StartDaemon) -> None:
+    """It is the daemon's own user's, and costs the connection alone."""
+    daemon = start_daemon(fronts=2, workers=1)
+    daemon.tolerate.add(" ERROR ")
+    pids = front_pids(daemon, 2)
+    for value in ({}, *({"number": number} for number in NUMBERS), None, 5):
+        with Wire(daemon.socket + ".front1") as wire:
+            wire.send([0, "peer", value])
+            assert wire.receive() is None
+    for message in GARBAGE:
+        with Wire(daemon.socket + ".front1") as wire:
+            wire.send([0, "peer", {"number": 2, "pid": 1, "prefix": "x"}])
+            assert wire.receive()[:2] == [2, "peer"]
+            wire.send(message)
+            assert wire.receive() is None, message
+    assert front_pids(daemon, 2) == pids
+
+
+@needs_root
+def test_another_user_dials_no_fronts_socket(start_open_daemon: StartDaemon) -> None:
+    daemon = start_open_daemon(fronts=2, workers=1)
+    program = """
+for name in ("front1", "front2"):
+    try:
+        socket.socket(socket.AF_UNIX).connect(f"{sys.argv[1]}.{name}")
+    except OSError as error:
+        print(error.strerror, flush=True)
+"""
+    with stranger(daemon.socket, program) as other:
+        assert other.communicate()[0] == "Permission denied\n" * 2
 
 
 def resident(pid: int) -> int:

@@ -89,7 +89,7 @@ class Peers:
     def visited(self, channel: Channel, value: Any) -> None:
         """Another front has dialled. Raises ProtocolError where it does not say who it is."""
         number = value.get("number") if type(value) is dict else None
-        if number not in self.links:
+        if type(number) is not int or number not in self.links:
             raise ProtocolError("a hello of no front's")
         self._visitors.add(Visitor(self, channel, number))
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from hacd.front.peers.peers import Peers
 
 
+#: what comes of a message that is none of a front's
+_WRONG = (ProtocolError, TypeError, ValueError, LookupError, AttributeError)
+
+
 class _Stranger:
     """Who sent a query at another front, as the registry has to know him."""
 
@@ -63,7 +67,7 @@ class Visitor:
         for message in messages:
             try:
                 self._message(message)
-            except (ProtocolError, TypeError, ValueError, KeyError) as error:
+            except _WRONG as error:
                 self._broken(ProtocolError(f"{type(error).__name__}: {error}"))
                 return
 
