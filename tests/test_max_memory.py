@@ -14,7 +14,7 @@ from hacd import Refused, rpc
 from hacd.account import EACH, LEAST, QUERIES, TRIFLE, Account, Entry, weigh
 from hacd.rpc import CHUNK, PLAIN, SPREAD, Decoder
 from tests.conftest import StartDaemon, StartOrigin, StartRoutes
-from tests.support.daemon import Daemon
+from tests.support.daemon import FRONTS, Daemon
 from tests.support.origins import Nginx
 from tests.support.waiting import wait_for
 from tests.support.wire import Wire
@@ -327,3 +327,25 @@ def test_many_who_send_at_once(start_daemon: StartDaemon, nginx: Nginx) -> None:
         assert neighbour.query(nginx.url).ok == 1
         assert neighbour.stats()["held_bytes"] <= 32 * MIB
         assert mib(daemon) < 200
+
+
+def test_routes_that_callers_register_for(start_daemon: StartDaemon, nginx: Nginx) -> None:
+    """Names of 1 KB each, of which 12 MB are let in. What is said is short: as half a message it would weigh more."""
+    daemon = start_daemon(max_memory=16 * MIB * FRONTS)
+    names = ["\N{PILE OF POO}" * 250 + str(n) for n in range(256)]
+    with ExitStack() as stack:
+        refused = None
+        for _ in range(60 * FRONTS):
+            wire = stack.enter_context(Wire(daemon.socket))
+            for n in range(0, 256, 16):
+                refused = refused or wire.call("register", [names[n : n + 16]])[0]
+            if refused:
+                break
+        assert refused is not None
+        assert refused["code"] == "busy"
+        assert f"max_memory ({16 * MIB} bytes)" in refused["message"]
+        assert 8 * MIB < daemon.stats()["held_bytes"] < 12 * MIB * FRONTS
+        with Wire(daemon.socket) as other:
+            assert other.call("register", [["R"]]) == (None, True)
+            assert other.call("query", [nginx.url])[1]["ok"] == 1
+    wait_for("all to be let go of", lambda: daemon.stats()["held_bytes"] == 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hacd.account import TRIFLE, weigh
 from hacd.front.registry import Registry
 from hacd.outcome import Outcome, drop
 
@@ -18,12 +19,35 @@ if TYPE_CHECKING:
     from hacd.front.transactions import Transaction
 
 
+#: bytes that it takes to know who registered for a route, beside its name
+ROUTE = 500
+
+
 class Delivery:
     """Knows the connections that registered."""
 
     def __init__(self, front: Front) -> None:
         self._front = front
         self.registry: Registry[Session] = Registry()
+        self._held: dict[Session, int] = {}  # bytes of the routes of those whose are more than a TRIFLE
+
+    def register(self, session: Session, routes: set[str]) -> set[str]:
+        """He takes replies of these; those that are new. Raises Refused where their names are too much."""
+        known = self.registry.routes(session)
+        more = routes - known
+        weight = weigh(*known, *more) + ROUTE * len(known | more)
+        if more and weight > TRIFLE:
+            held = self._held.get(session, 0)
+            self._front.account.admit(weight - held)
+            self._front.account.take(weight - held)
+            self._held[session] = weight
+        self.registry.add(session, more)
+        return more
+
+    def forget(self, session: Session) -> None:
+        """He has gone."""
+        self.registry.remove(session)
+        self._front.account.take(-self._held.pop(session, 0))
 
     def deliver(self, transaction: Transaction, outcome: Outcome, sender: Sender) -> None:
         """The reply of an unsuspended query comes back, and goes to who takes it."""

@@ -362,7 +362,7 @@ class Front:
         self.doors.leave(session)
         if self.peers is not None:
             self.peers.left(session)
-        self.registry.remove(session)
+        self.delivery.forget(session)
         self.tail.leave(session.channel)
 
     # -- the end

@@ -140,13 +140,12 @@ def register(session: Session, params: list[Any]) -> bool:
     if len(params) != 1 or type(params[0]) is not list:
         raise BadRequest(right)
     routes = {check_route(route) for route in params[0]}
-    registry = session.front.registry
-    more = routes - registry.routes(session)
-    if len(registry.routes(session)) + len(more) > ROUTES_MAX:
+    front = session.front
+    if len(front.registry.routes(session) | routes) > ROUTES_MAX:
         raise BadRequest(right)
-    registry.add(session, more)
-    if more and session.front.peers is not None:
-        session.front.peers.registered(session, more)
+    more = front.delivery.register(session, routes)
+    if more and front.peers is not None:
+        front.peers.registered(session, more)
     return True
 
 

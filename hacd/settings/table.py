@@ -295,8 +295,9 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_memory: Annotated[
         int,
         _live(
-            "Bytes that callers make the front hold: halves of messages, queries, replies not taken. With 3/4 of it "
-            "held by queries, one more is `busy`; past all of it, who holds most loses the largest of his connections.",
+            "Bytes that callers make the front hold: halves of messages, queries, replies not taken, routes registered "
+            "for. With 3/4 of it held by queries and routes, one more is `busy`; past all of it, who holds most loses "
+            "the largest of his connections.",
             "bytes",
             ge=16 * MIB,
             le=1024 * 1024 * MIB,
