@@ -260,6 +260,40 @@ def test_a_fork_goes_on_reading(daemon: Daemon, nginx: Nginx) -> None:
     settled(daemon)
 
 
+def test_each_of_several_forks_goes_on_reading(daemon: Daemon, nginx: Nginx, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier one had made its own is not copied again."""
+    (url, body), (other, _) = served(nginx, MIB, 1), served(nginx, MIB, 2)
+    copied: list[int] = []
+    keep = borrowed._Map.keep
+
+    def counted(map_: borrowed._Map, begin: int, size: int) -> None:
+        copied.append(begin)
+        keep(map_, begin, size)
+
+    monkeypatch.setattr(borrowed._Map, "keep", counted)
+    with Client(daemon.socket) as client:
+        for _ in range(OFTEN):
+            client.query(url)
+        begin, end = os.pipe()
+        views: list[memoryview] = []
+        children = []
+        for _ in range(3):
+            views.append(client.query(url).view)
+            children.append(os.fork())
+            if not children[-1]:
+                os.read(begin, 1)
+                os._exit(sum(view != body for view in views))
+        assert len(copied) == 3
+        views.clear()
+        kept = [client.query(other).view for _ in range(8)]
+        os.write(end, b"xxx")
+        assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+        del kept
+        os.close(begin)
+        os.close(end)
+    settled(daemon)
+
+
 def test_many_are_returned_at_once(daemon: Daemon, nginx: Nginx) -> None:
     """More than one message may have members."""
     url, body = served(nginx, 16 * KIB)

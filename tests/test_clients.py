@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pytest
 
 from hacd import AsyncClient, Client, ConnectionLost, HacdError, Refused, Reply, Unavailable, rpc
-from hacd.client import blocking
+from hacd.client import connection as connections
 from tests.conftest import StartDaemon, StartOrigin
 from tests.support.daemon import Daemon
 from tests.support.origins import REPLY, Nginx, RawOrigin, answer
@@ -182,37 +182,110 @@ def test_client_outlives_a_restart_after_a_send(start_daemon: StartDaemon, nginx
         assert client.query(nginx.url).ok == 1
 
 
-def test_a_call_that_a_daemon_has_not_heard_goes_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[socket.socket]:
+    """Where a client dials, with the test in the place of the daemon."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "s"))
+        sock.listen()
+        sock.settimeout(10)
+        yield sock
+
+
+def nobody_dials(listener: socket.socket) -> bool:
+    """Nobody has."""
+    listener.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+    return True
+
+
+def answer_ping(sock: socket.socket, pid: int) -> None:
+    """The one that comes next."""
+    sock.sendall(rpc.response(rpc.unpack(sock.recv(4096))[1], None, {"pid": pid}))
+
+
+def test_a_call_that_a_daemon_has_not_heard_goes_to_the_next(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It was there a moment ago, so the client does not look whether it still is."""
-    monkeypatch.setattr(blocking, "FRESH", 60.0)
-    with socket.socket(socket.AF_UNIX) as daemon:
-        daemon.bind(str(tmp_path / "s"))
-        daemon.listen()
-        daemon.settimeout(10)
-        with Client(str(tmp_path / "s"), descriptors=False) as client, ThreadPoolExecutor(1) as threads:
-            for pid in (1, 2):
-                call = threads.submit(client.ping)
-                with daemon.accept()[0] as sock:
-                    msgid = rpc.unpack(sock.recv(4096))[1]
-                    sock.sendall(rpc.response(msgid, None, {"pid": pid}))
-                    assert call.result(10) == {"pid": pid}
-            daemon.close()
-            with pytest.raises(Unavailable):
-                client.ping()
-
-
-def test_a_call_that_nobody_hears_is_not_made_for_ever(tmp_path: Path) -> None:
-    """Whoever is there hangs up on each that dials."""
-    with socket.socket(socket.AF_UNIX) as daemon:
-        daemon.bind(str(tmp_path / "s"))
-        daemon.listen()
-        daemon.settimeout(10)
-        with ThreadPoolExecutor(1) as threads, Client(str(tmp_path / "s")) as client:
-            daemon.accept()[0].close()
+    monkeypatch.setattr(connections, "FRESH", 60.0)
+    with ThreadPoolExecutor(1) as threads, Client(listener.getsockname(), descriptors=False) as client:
+        for pid in (1, 2):
             call = threads.submit(client.ping)
-            daemon.accept()[0].close()
+            with listener.accept()[0] as sock:
+                answer_ping(sock, pid)
+                assert call.result(10) == {"pid": pid}
+        listener.close()
+        with pytest.raises(Unavailable):
+            client.ping()
+
+
+def test_a_call_that_a_daemon_has_heard_is_not_made_again(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "FRESH", 60.0)
+    with ThreadPoolExecutor(1) as threads, Client(listener.getsockname(), descriptors=False) as client:
+        with listener.accept()[0] as sock:
+            call = threads.submit(client.ping)
+            answer_ping(sock, 1)
+            assert call.result(10) == {"pid": 1}
+            call = threads.submit(client.ping)
+            assert sock.recv(4096)
+        with pytest.raises(ConnectionLost):
+            call.result(10)
+        assert nobody_dials(listener)
+
+
+def test_a_call_that_nobody_hears_is_not_made_for_ever(listener: socket.socket) -> None:
+    """Whoever is there hangs up on each that dials."""
+    with ThreadPoolExecutor(1) as threads, Client(listener.getsockname()) as client:
+        listener.accept()[0].close()
+        call = threads.submit(client.ping)
+        listener.accept()[0].close()
+        with pytest.raises(ConnectionLost):
+            call.result(10)
+
+
+def test_close_ends_the_calls_of_other_threads(listener: socket.socket) -> None:
+    with ThreadPoolExecutor(1) as threads, Client(listener.getsockname(), descriptors=False) as client:
+        with listener.accept()[0] as sock:
+            call = threads.submit(client.ping)
+            answer_ping(sock, 1)
+            assert call.result(10) == {"pid": 1}
+            call = threads.submit(client.ping)
+            assert sock.recv(4096)
+            client.close()
             with pytest.raises(ConnectionLost):
                 call.result(10)
+        assert nobody_dials(listener)
+
+
+def test_a_signal_in_the_middle_of_a_call(daemon: Daemon, start_origin: StartOrigin) -> None:
+    """Its handler may not call on the same client: its thread would wait for itself."""
+    origin = held(start_origin)
+    said: list[str] = []
+
+    def handler(_number: int, _frame: object) -> None:
+        try:
+            client.ping()
+        except RuntimeError as error:
+            said.append(str(error))
+        origin.release.set()
+
+    def interrupt() -> None:
+        wait_for("the query", lambda: origin.heads)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with ThreadPoolExecutor(1) as threads, daemon.client() as client:
+            threads.submit(interrupt)
+            assert client.query(f"{origin.url}/hold").ok == 1
+            assert ["of its own" in line for line in said] == [True]
+            assert client.query(origin.url).ok == 1
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 class Slow(dict[str, Any]):

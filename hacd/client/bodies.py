@@ -162,6 +162,11 @@ class Receiver:
         """What is to be sent before the next call."""
         return self._inbox.returned() if self._inbox is not None and self._inbox.returns else b""
 
+    @property
+    def broken(self) -> bool:
+        """Whether `check` raises."""
+        return self._broken is not None
+
     def check(self) -> None:
         """Raise ProtocolError where the stream is broken, behind the messages that were given."""
         if self._broken is not None:

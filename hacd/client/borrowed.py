@@ -10,9 +10,10 @@ import ctypes
 import errno
 import mmap
 import os
+import threading
 import weakref
 from collections import deque
-from functools import cached_property
+from contextlib import ExitStack
 from typing import Any
 
 from hacd.shared import Body
@@ -71,14 +72,12 @@ class ClientArena:
         self._size = size
         self._fd = fd
         self._returned = returned
-        # By where they begin: bodies that are neither read nor mapped, and sizes of what is in the mapping.
+        # By where they begin: bodies that are neither read nor mapped, and of the others the mapping and their sizes.
         self._unread: dict[int, weakref.ref[Borrowed]] = {}
-        self._viewed: dict[int, int] = {}
+        self._viewed: dict[int, tuple[_Map, int]] = {}
+        self._map: _Map | None = None  # what comes from now on is read in
+        self._mapping = threading.Lock()
         _arenas.add(self)
-
-    @cached_property
-    def _map(self) -> _Map:
-        return _Map(self._fd, self._size)
 
     def body(self, begin: int, size: int) -> Borrowed:
         """The body that came to be there."""
@@ -95,10 +94,14 @@ class ClientArena:
 
     def view(self, begin: int, size: int) -> memoryview:
         """What is there. It is given back when no view of it is left. Raises OSError."""
-        part: Any = (ctypes.c_char * size).from_address(self._map.address + begin)
-        part.owner = _Viewed(self, self._map, begin)
+        with self._mapping:
+            if self._map is None:
+                self._map = _Map(self._fd, self._size)
+            map_ = self._map
+        part: Any = (ctypes.c_char * size).from_address(map_.address + begin)
+        part.owner = _Viewed(self, map_, begin)
+        self._viewed[begin] = map_, size
         self._unread.pop(begin, None)
-        self._viewed[begin] = size
         return memoryview(part).toreadonly().cast("B")
 
     def give_back(self, begin: int) -> None:
@@ -108,13 +111,25 @@ class ClientArena:
         self._returned.append((self.number, begin))
 
     def keep(self) -> None:
-        """Have what came where no worker writes. Raises OSError."""
-        for body in [ref() for ref in list(self._unread.values())]:
-            if body is not None:
-                body.read()
-        for begin, size in list(self._viewed.items()):
-            self._map.keep(begin, size)
-        self.__dict__.pop("_map", None)  # it shows these, whatever comes to be there
+        """Have what came where no worker writes. Raises OSError for the last that cannot be kept."""
+        self._map = None  # it shows what it shows now, whatever comes to be there
+        with ExitStack() as each:  # one that fails does not keep the others from it
+            for begin in list(self._unread):
+                each.callback(self._keep_unread, begin)
+            for begin in list(self._viewed):
+                each.callback(self._keep_viewed, begin)
+
+    def _keep_unread(self, begin: int) -> None:
+        ref = self._unread.get(begin)
+        body = ref() if ref is not None else None
+        if body is not None:
+            body.read()
+
+    def _keep_viewed(self, begin: int) -> None:
+        viewed = self._viewed.pop(begin, None)
+        if viewed is not None:
+            map_, size = viewed
+            map_.keep(begin, size)
 
     def __del__(self) -> None:
         os.close(self._fd)
@@ -139,8 +154,9 @@ _arenas: weakref.WeakSet[ClientArena] = weakref.WeakSet()
 
 def _fork() -> None:
     """The child does not know when this process returns what it has, too."""
-    for arena in list(_arenas):
-        arena.keep()
+    with ExitStack() as each:
+        for arena in list(_arenas):
+            each.callback(arena.keep)
 
 
 os.register_at_fork(before=_fork)
