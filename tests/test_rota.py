@@ -10,7 +10,10 @@ from contextlib import closing
 import msgpack
 import pytest
 
+from hacd import rpc
+from hacd.errors import BadRequest
 from hacd.front.front import EXPIRIES, STORM
+from hacd.front.peers.later import Later
 from hacd.front.rota import SHARE, Postponed, Rota
 from hacd.query import parse
 from tests.conftest import StartDaemon, StartOrigin
@@ -137,3 +140,19 @@ def test_deadlines_have_a_share_of_their_own(monkeypatch: pytest.MonkeyPatch, ti
         rig.front._due(list(rig.front.transactions))
         rig.front.turn()
         assert len(session.transactions) == left
+
+
+def test_a_call_that_was_answered_late_keeps_its_number_until_then() -> None:
+    """Another of that number would be ended by its answer."""
+    with closing(Rig()) as rig:
+        (session,) = rig.front.sessions
+        rota = rig.front.rota
+        later = Later()
+        later.give(["all"])
+        rota._ends = 1  # the share is gone
+        session._wait(7, later)
+        with pytest.raises(BadRequest, match="msgid 7"):
+            session._new(7)
+        rig.turn()
+        assert rpc.unpack(rig.theirs.recv(4096)) == [rpc.RESPONSE, 7, None, ["all"]]
+        session._new(7)

@@ -193,8 +193,7 @@ class Session:
         if type(params) is not list:
             raise BadRequest(f"{method}: params: a list would be right")
         if self.front.peers is not None and method in methods.LATER:
-            if self._asked >= ASKED:
-                raise Unanswered
+            self._may_ask()
             self._new(msgid)
         if method in methods.COSTS:
             self.front.rota.take_long()
@@ -208,9 +207,13 @@ class Session:
     def _wait(self, msgid: int, later: Later) -> None:
         """Other fronts are asked: the call ends when they have answered."""
         self._asked_for(1)
-        if not later.given:
-            self.runs[msgid] = later
+        self.runs[msgid] = later
         later.then(partial(self._answered, msgid))
+
+    def _may_ask(self) -> None:
+        """Raise Unanswered where so many of his calls wait for other fronts that this one has to, too."""
+        if self._asked >= ASKED:
+            raise Unanswered
 
     def _asked_for(self, more: int) -> None:
         """Other fronts are asked for so many more of his calls."""
@@ -258,8 +261,7 @@ class Session:
 
     def _cancel(self, params: list[Any]) -> None:
         """It wants no response; what other fronts are asked for counts all the same."""
-        if self._asked >= ASKED:
-            raise Unanswered
+        self._may_ask()
         result = methods.cancel(self, params)
         if type(result) is Later:
             self._asked_for(1)

@@ -12,9 +12,11 @@ from collections.abc import Callable
 #: bytes of a block at the least
 LEAST = 4 * mmap.PAGESIZE
 
-#: Free blocks that are looked at for each that came back, where none is long enough; and how many times what an arena
-#: has may be as much as what is free in it, for that to be given back.
+#: free blocks that are looked at for each that came back, where none is long enough
 WORTH = 32
+
+#: how many times what is free may all that is resident be, for that to be given back
+SLACK = 32
 
 
 class Blocks:
@@ -124,7 +126,7 @@ class Blocks:
     @property
     def slack(self) -> bool:
         """Whether so much of what is resident is free that `trim` is worth its time."""
-        return (self.resident - self.used) * WORTH > self.resident
+        return (self.resident - self.used) * SLACK > self.resident
 
     def trim(self, remove: Callable[[int, int], None]) -> None:
         """Call `remove(begin, length)` for each free block that has something resident, and it has nothing any more.

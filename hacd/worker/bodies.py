@@ -23,7 +23,7 @@ LOOK, STAGE = 16_384, 65_536
 #: that says nothing gets twice what came.
 EAGER = 1 << 20
 
-#: one with more decimal places is none of this world's
+#: What a header block says of its body's length. One with more decimal places is none of this world's.
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r?\n", re.I)
 
 #: Bytes of a body that take as long as a call that brings them: an origin may send chunks of one byte.
@@ -127,13 +127,11 @@ class Body:
 
     def _spill(self, data: bytes, size: int) -> bool:
         """`size` bytes, with what is in `heap`, are more than that is to hold; False if they are too much."""
-        if self._file is not None:
-            self.heap += data
-            self.over = size + self._file.written > self._max_body
-            if not self.over:
-                self._write(self._file)
-        elif size > self._max_body:
+        if size + (self._file.written if self._file is not None else 0) > self._max_body:
             self.over = True
+        elif self._file is not None:
+            self.heap += data
+            self._write(self._file)
         else:
             self._place(data, max(size, min(announced(self._head), self._max_body)))
         return not self.over

@@ -52,7 +52,8 @@ MAX_MESSAGE = FRAME_MAX + 1024 * 1024
 MAX_UNSENT = BODY_MAX + (1 << 30)
 
 _NO_BYTES = pack(b"")
-_RETURNED, _PING = RETURNED.encode(), PING.encode()
+#: the front's words, as they come: the channel of a worker decodes no text
+_RETURNED, _FREED, _PING, _LEFT, _CONFIGURE = (each.encode() for each in (RETURNED, FREED, PING, LEFT, CONFIGURE))
 
 #: Bytes that the front has not read, behind what it has begun to, at which the log waits: outcomes go first.
 LOG_BACKLOG = 1024 * 1024
@@ -86,7 +87,7 @@ class FrontLink:
         self.prefix = ""  # of its ids; "" until it has answered
         self.relay = Relay(self._pass_on)
         self.ended = False  # the worker leaves, and this front has or needs nothing more of it
-        self._redial = Timer(loop)
+        self._timer = Timer(loop)  # until it is dialled again, or has to have answered
         self._channel: Channel | None = None
         self._held = Timer(loop)  # runs while the engine is
         self._leaving = False
@@ -143,13 +144,13 @@ class FrontLink:
         One that has never answered may be one that cannot live: it is not waited for as long as others.
         """
         self._leaving = True
-        self._redial.stop()
+        self._timer.stop()
         if self._channel is None:
             self._end()
             return
         self._say(BYE)
         if not self.prefix:
-            self._redial.start(self._wait_no_more, ANSWERS, 0)
+            self._timer.start(self._wait_no_more, ANSWERS, 0)
 
     def _wait_no_more(self, _timer: Any) -> None:
         """It has given no job, and is to give none: who accepts this connection finds that it has ended."""
@@ -167,7 +168,7 @@ class FrontLink:
         except OSError as error:
             sock.close()
             log.debug("no front: %s", error.strerror)
-            self._redial.start(self.dial, REDIAL, 0)
+            self._timer.start(self.dial, REDIAL, 0)
             return
         channel = Channel(self._loop, self._flusher, sock, Decoder(MAX_MESSAGE, None, text=False), MAX_UNSENT)
         channel.on_messages = self._messages
@@ -216,11 +217,11 @@ class FrontLink:
             self.engines.look()
             self.engines.memory.look()
             self._on_ping()
-        elif message[1] == LEFT.encode():
+        elif message[1] == _LEFT:
             self.engines.memory.leave(message[2])
-        elif message[1] == FREED.encode():
+        elif message[1] == _FREED:
             self.engines.memory.give_back(message[2])
-        elif message[1] == CONFIGURE.encode():
+        elif message[1] == _CONFIGURE:
             settings = restore(message[2][b"settings"])
             self.prefix = message[2][b"prefix"].decode()
             self.engines.configure(settings, self.prefix)
@@ -270,7 +271,7 @@ class FrontLink:
         if self._leaving:
             self._end()
             return
-        self._redial.start(self.dial, REDIAL, 0)
+        self._timer.start(self.dial, REDIAL, 0)
 
 
 def _look(_timer: Any) -> None:

@@ -128,6 +128,7 @@ class Pace:
     def _judge(self) -> int:
         now = thread_time_ns()  # 0.6 µs: once a turn
         took = now - self._turned
+        # The first says the same for most turns, without a look at each engine: 0.5 µs less.
         if took > LONG and took > LONG + EACH * sum([engines.in_flight for engines in self._all]):
             self._turned = now
             for engines in self._all:
