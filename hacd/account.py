@@ -36,7 +36,7 @@ class Holder(Protocol):
 
 
 class Account:
-    """The sum. `total`: bytes of connections, and `queries`: of queries, in flight and in routes."""
+    """The sum. `total`: all bytes; `queries`: those of queries, in flight and in routes, and of routes registered."""
 
     def __init__(self) -> None:
         self.limit = 0
@@ -67,16 +67,17 @@ class Account:
     # -- queries
 
     def has_room(self, size: int) -> bool:
-        """Whether queries may hold that much more."""
+        """Whether queries and routes may hold that much more."""
         return self.queries + size <= self.limit * QUERIES
 
     def admit(self, size: int) -> None:
-        """Raise Refused where that much is too much for one more query."""
+        """Raise Refused where that is more than there is room for."""
         if not self.has_room(size):
-            raise Refused(BUSY, f"max_memory ({self.limit} bytes): queries hold {self.queries}, this one {size}")
+            held = f"queries and routes hold {self.queries}"
+            raise Refused(BUSY, f"max_memory ({self.limit} bytes): {held}, this would take {size} more")
 
     def take(self, size: int) -> None:
-        """A query holds that much from now on; less than nothing gives it back."""
+        """A query, or a route, holds that much from now on; less than nothing gives it back."""
         self.queries += size
         self.total += size
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -41,18 +41,20 @@ def crowd(daemon: Daemon, pid: int, count: int) -> Iterator[list[Wire]]:
         yield [stack.enter_context(dial(daemon, pid)) for _ in range(count)]
 
 
-def swallow(wire: Wire) -> None:
-    """Read what comes, and mind none of it, until the connection ends."""
+def swallow(wire: Wire, came: dict[Wire, int]) -> None:
+    """Read what comes, and mind none of it but how much it is, until the connection ends."""
     wire.sock.settimeout(None)
     with suppress(OSError):
-        while wire.sock.recv(1 << 20):
-            pass
+        while data := wire.sock.recv(1 << 20):
+            came[wire] += len(data)
 
 
 def test_an_answer_that_thousands_wait_for_does_not_hold_the_front(
     start_daemon: StartDaemon, origin: RawOrigin
 ) -> None:
-    daemon = start_daemon(fronts=2, workers=1, front_timeout=60_000)
+    """It would be killed as one that hangs."""
+    daemon = start_daemon(fronts=2, workers=1, front_timeout=1000)
+    daemon.tolerate.add(" ERROR ")  # of the other one, which hangs
     one, two = front_pids(daemon, 2)
     with Callers(daemon, 2) as wires, crowd(daemon, one, 40) as callers, dial(daemon, one) as other:
         url = f"{origin.url}/{'u' * 200}"
@@ -61,17 +63,16 @@ def test_an_answer_that_thousands_wait_for_does_not_hold_the_front(
         os.kill(two, signal.SIGSTOP)
         for caller in callers:
             caller.send(*([0, n, "transactions", []] for n in range(64)))
-        readers = [threading.Thread(target=swallow, args=(caller,)) for caller in callers]
+        came = dict.fromkeys(callers, 0)
+        readers = [threading.Thread(target=swallow, args=(caller, came)) for caller in callers]
         for reader in readers:
             reader.start()
         # All wait for one answer, and get it when the other front's time is over: 2560 times 300 KB.
-        longest, end = 0.0, time.monotonic() + 3
-        while time.monotonic() < end:
-            before = time.monotonic()
-            assert other.call("ping", [])[0] is None
-            longest = max(longest, time.monotonic() - before)
-        assert longest < 1.5, longest
-        os.kill(two, signal.SIGCONT)
+        while min(came.values()) < 64 * 250_000:
+            assert other.call("ping", [])[1]["pid"] == one
+        assert daemon.pid("front 1") == one
+        with suppress(ProcessLookupError):
+            os.kill(two, signal.SIGCONT)
         for caller in callers:
             caller.sock.shutdown(2)
         for reader in readers:
@@ -103,17 +104,16 @@ def test_who_cancels_by_the_thousand_keeps_nobody_from_it(start_daemon: StartDae
 def test_notifications_wait_for_their_turn_as_calls_do(start_daemon: StartDaemon, origin: RawOrigin) -> None:
     """They want no response, but the other front has to answer each."""
     daemon = start_daemon(fronts=2, workers=1)
-    with Callers(daemon, 2) as (one, two):
+    pids = front_pids(daemon, 2)
+    with Callers(daemon, 2) as (one, two), dial(daemon, pids[0]) as other:
         sent = two.call("send", [origin.url, {"timeout": 20_000}])[1]["id"]
         wrong = f"{sent.partition('-')[0]}-zzz"
-        pid = front_pids(daemon, 2)[1]
-        os.kill(pid, signal.SIGSTOP)
+        os.kill(pids[1], signal.SIGSTOP)
         one.raw(msgpack.packb([2, "cancel", [wrong]]) * 100 + msgpack.packb([2, "cancel", [sent]]) + PING)
-        one.sock.settimeout(0.1)
-        with pytest.raises(TimeoutError):
-            one.receive()
-        one.sock.settimeout(20)
-        os.kill(pid, signal.SIGCONT)
+        for _ in range(2):  # by then that front has read all of it
+            other.call("ping", [])
+        assert select.select([one.sock], [], [], 0) == ([], [], [])
+        os.kill(pids[1], signal.SIGCONT)
         assert one.receive()[:2] == [1, 99]
         assert two.receive()[2][0]["code"] == 42
 

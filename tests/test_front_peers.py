@@ -14,7 +14,7 @@ import pytest
 
 from hacd.errors import BUSY, Refused
 from hacd.front.peers.later import Later
-from hacd.front.peers.offers import claim
+from hacd.front.peers.offer import claim
 from tests.conftest import StartDaemon, StartOrigin, StartRoutes
 from tests.support.daemon import Daemon
 from tests.support.fronts import Callers, dial

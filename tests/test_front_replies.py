@@ -50,9 +50,16 @@ def send_and_leave(sender: Wire, url: str, count: int) -> None:
 
 def takes_each(taker: Wire, count: int) -> None:
     """All of those come to him, once."""
-    got = [taker.receive()[2][0]["xdata"] for _ in range(count)]
+    got: list[int] = []
+    while len(got) < count:
+        xdata = taker.receive()[2][0]["xdata"]
+        if xdata != "first":  # of `register`, which asks again where the reply is late
+            got.append(xdata)
     assert sorted(got) == list(range(count))
-    assert taker.call("ping", [])[0] is None
+    taker.send([0, 1, "ping", []])
+    while (message := taker.receive())[1] == "resume":
+        assert message[2][0]["xdata"] == "first"
+    assert message[:3] == [1, 1, None]
 
 
 def descriptors(pid: int) -> int:
@@ -80,8 +87,8 @@ def test_who_sends_and_leaves_loses_nothing(start_daemon: StartDaemon, nginx: Ng
         wait_for("all to be on their way", lambda: len(answered) == 1000)
         os.kill(pid, signal.SIGCONT)
         takes_each(two, 1000)
-        stats = two.call("stats", [])[1]
-        assert (stats["undelivered"], stats["held_bytes"]) == (0, 0)
+        wait_for("the last yes", lambda: two.call("stats", [])[1]["held_bytes"] == 0)
+        assert two.call("stats", [])[1]["undelivered"] == 0
 
 
 def test_who_left_waits_for_a_front_that_hangs(start_daemon: StartDaemon, nginx: Nginx, origin: RawOrigin) -> None:
@@ -171,10 +178,9 @@ def test_what_is_offered_leaves_room_in_max_memory(start_daemon: StartDaemon, ng
             bystander.send(*([0, n, "query", [f"{nginx.url}/file/mib"]] for n in range(2)))
             wait_for("it not to read", lambda: one.call("stats", [])[1]["held_bytes"] > MIB)
             os.kill(pids[1], signal.SIGSTOP)
-            one.send(*([2, "send", [f"{nginx.url}/file/mib", {"route": "R"}]] for _ in range(40)))
-            for _ in range(40):
-                if one.receive() is None:
-                    break
+            # 24 MiB can be offered, and come back when that front is found to be silent; the front has 32.
+            one.send(*([2, "send", [f"{nginx.url}/file/mib", {"route": "R"}]] for _ in range(26)))
+            assert [len(one.receive()[2][0]["rb"]) for _ in range(26)] == [MIB] * 26
             assert [len(bystander.receive()[3]["rb"]) for _ in range(2)] == [MIB, MIB]
         os.kill(pids[1], signal.SIGCONT)
 

@@ -26,7 +26,12 @@ def is_admin(peer: Peer) -> bool:
 
 def is_admin_uid(uid: int) -> bool:
     """The same, by number."""
-    return uid in (0, os.geteuid())
+    return uid in admin_uids()
+
+
+def admin_uids() -> tuple[int, int]:
+    """Those of whom that is so."""
+    return 0, os.geteuid()
 
 
 class Access:

@@ -19,15 +19,17 @@ if TYPE_CHECKING:
     from hacd.front.transactions import Transaction
 
 
-#: bytes that it takes to know who registered for a route, beside its name
+#: bytes that it takes to know who registered for a route, beside its name, here and at each other front
 ROUTE = 500
 
 
 class Delivery:
     """Knows the connections that registered."""
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, fronts: int) -> None:
+        """`fronts`: how many know each route, this one among them."""
         self._front = front
+        self._fronts = fronts
         self.registry: Registry[Session] = Registry()
         self._held: dict[Session, int] = {}  # bytes of the routes of those whose are more than a TRIFLE
 
@@ -37,10 +39,10 @@ class Delivery:
         more = routes - known
         weight = weigh(*known, *more) + ROUTE * len(known | more)
         if more and weight > TRIFLE:
-            held = self._held.get(session, 0)
-            self._front.account.admit(weight - held)
-            self._front.account.take(weight - held)
-            self._held[session] = weight
+            added = weight * self._fronts - self._held.get(session, 0)
+            self._front.account.admit(added)
+            self._front.account.take(added)
+            self._held[session] = weight * self._fronts
         self.registry.add(session, more)
         return more
 

@@ -71,7 +71,7 @@ class Front:
         self.doors = Doors()
         self._shares: Shares | None = None  # of transactions, where users have a bound of their own
         self.borrowers = Borrowers()
-        self.delivery = Delivery(self)
+        self.delivery = Delivery(self, settings.hacd.fronts)
         self.deliver = self.delivery.deliver
         self.registry = self.delivery.registry
         self.router = Router(loop, self)

@@ -185,6 +185,8 @@ class FrontProcess:
     def _stop_if_drained(self, _timer: Any) -> None:
         if self.front.drained():
             self._loop.stop()
+        elif self._peers is not None:
+            self._peers.parting.look()
 
     def _end(self) -> None:
         """Every transaction ends now; its caller gets a moment to read that."""

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from hacd import log
 from hacd.errors import BUSY, Refused, from_wire
 from hacd.front.peers.later import Later
-from hacd.front.peers.link import SILENT, Answer, PeerLink
+from hacd.front.peers.link import SILENT, PeerLink
+from hacd.front.peers.questions import Answer
 
 if TYPE_CHECKING:
     from hacd.front.control import Change

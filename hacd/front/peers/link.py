@@ -5,7 +5,9 @@ the notification `peer`. From then on this one asks, by MessagePack-RPC, and tel
 wants to ask, it asks over a connection that it dials.
 
 Law: nobody waits longer for another front than he was told. Each question ends once: with the answer, at its time
-limit, or when the connection breaks. What is unanswered is bounded by who asks, and what is unsent here.
+limit, or when the connection breaks. What is unsent is bounded here. What is unanswered is, too: of callers' calls,
+past ASKED no further one is asked (`full`); what fronts ask on their own is one `take` for each ticket, and one
+question at a time of each other kind.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from hacd import log, rpc
 from hacd.channel import Channel
 from hacd.errors import ProtocolError
+from hacd.front.peers.questions import Answer, Asked, MayEnd, Questions, Then
+from hacd.front.peers.shapes import is_response, judge_error, judge_result, prefix_of
 from hacd.log.relay import Relay
 from hacd.loop import Timer
 from hacd.rpc import Decoder, pack
@@ -43,28 +46,8 @@ MAX_MESSAGE = 16 * 1024 * 1024
 #: why an answer is missing whose time is over
 SILENT = "does not answer"
 
-
-class Answer(NamedTuple):
-    """How a question ended: with a result, an error as on the wire, or, where `missing` says why, with neither."""
-
-    result: Any = None
-    error: dict[str, str] | None = None
-    missing: str = ""
-
-
-#: takes how a question ended
-Then = Callable[[Answer], None]
-
-#: whether a question whose time is over ends so; if not, it waits on for the answer, or for the connection to break
-MayEnd = Callable[[], bool]
-
-
-class Asked(NamedTuple):
-    """A question that is not answered: until when, ns, and who waits."""
-
-    due: int
-    then: Then
-    may_end: MayEnd
+#: questions that it has not answered, past which callers' calls are asked no more: 16 MB, and what 256 callers may ask
+ASKED = 16_384
 
 
 class PeerLink:
@@ -79,7 +62,7 @@ class PeerLink:
         self._path = path
         self._channel: Channel | None = None
         self._redial = Timer(peers.loop)
-        self._asked: dict[int, Asked] = {}
+        self._questions = Questions()
         self._msgid = 0
 
     @property
@@ -90,7 +73,12 @@ class PeerLink:
     @property
     def waits(self) -> bool:
         """Whether it has something to answer."""
-        return bool(self._asked)
+        return bool(self._questions)
+
+    @property
+    def full(self) -> bool:
+        """Whether it has too much to answer to be asked for one more caller."""
+        return len(self._questions) >= ASKED
 
     def dial(self, _timer: Any = None) -> None:
         """Reach it, now or as soon as it is there."""
@@ -134,7 +122,8 @@ class PeerLink:
             then(Answer(missing="is not there"))
             return
         self._msgid = self._msgid % rpc.MSGID_MAX + 1
-        self._asked[self._msgid] = Asked(time.monotonic_ns() + limit * 1_000_000, then, may_end)
+        ns = limit * 1_000_000
+        self._questions.add(self._msgid, Asked(time.monotonic_ns() + ns, method, then, may_end), ns)
         request = rpc.request(self._msgid, method, params)
         if ticket is None:
             channel.send(request)
@@ -165,28 +154,47 @@ class PeerLink:
     def _messages(self, messages: list[Any]) -> None:
         self.silent = False
         for message in messages:
-            if type(message) is list and len(message) == 4 and message[0] == rpc.RESPONSE:
-                asked = self._asked.pop(message[1], None)
-                if asked is not None:  # else it comes too late
-                    asked.then(Answer(message[3], message[2]))
-            elif type(message) is list and message[:2] == [rpc.NOTIFICATION, PEER] and not self.up:
-                self.prefix = str(message[2][0]["prefix"])
-                self._peers.reached(self)
-            else:
-                self._broken(ProtocolError("what is no answer"))
+            try:
+                self._message(message)
+            except ProtocolError as error:
+                self._broken(error)
                 return
+
+    def _message(self, message: Any) -> None:
+        if is_response(message):
+            self._answered(*message[1:])
+        elif type(message) is list and len(message) == 3 and message[:2] == [rpc.NOTIFICATION, PEER] and not self.up:
+            self.prefix = prefix_of(message[2])
+            self._peers.reached(self)
+        else:
+            raise ProtocolError("what is no answer")
+
+    def _answered(self, number: int, error: Any, result: Any) -> None:
+        asked = self._questions.find(number)
+        if asked is None:  # it comes too late
+            return
+        if error is None:
+            judge_result(asked.method, result)
+        else:
+            judge_error(error)
+        self._questions.end(number)
+        asked.then(Answer(result, error))
 
     def expire(self, now: int) -> None:
         """End the questions whose time is over."""
-        for msgid, asked in list(self._asked.items()):
-            if asked.due > now or self._asked.get(msgid) is not asked:
+        due = self._questions.due(now)
+        if due and not self.silent:
+            self.silent = True
+            self._peers.offers.fell_silent(self)
+        for number in due:
+            asked = self._questions.find(number)
+            if asked is None:  # one before it had the connection broken off
                 continue
-            if not self.silent:
-                self.silent = True
-                self._peers.offers.fell_silent(self)
             if asked.may_end():
-                del self._asked[msgid]
+                self._questions.end(number)
                 asked.then(Answer(missing=SILENT))
+            else:
+                self._questions.put_back(number, now)
 
     # -- the end
 
@@ -200,7 +208,6 @@ class PeerLink:
         log.debug("front %d is gone (%s)", self.number, why)
         self.prefix = ""
         self.silent = False
-        asked, self._asked = self._asked, {}
-        for each in asked.values():
+        for each in self._questions.end_all():
             each.then(Answer(missing="is gone"))
         self._redial.start(self.dial, REDIAL, 0)

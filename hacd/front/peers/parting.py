@@ -1,7 +1,8 @@
 """When a front that drains may go, where callers have registered with it: another may still have a reply for them.
 
-Law: while the daemon ends, such a front goes when no other has anything of which a reply can come. One that ends alone
-(SIGTERM to it) waits for nobody: the others stay, and so do the senders.
+Law: while the daemon ends, such a front goes when no other has anything of which a reply can come. One that does not
+answer may have something, and is asked again until `drain_timeout` ends all; one that is gone has nothing any more. A
+front that ends alone (SIGTERM to it) waits for nobody: the others stay, and so do the senders.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from hacd.front.peers.link import Answer, PeerLink
+from hacd.front.peers.link import SILENT, PeerLink
+from hacd.front.peers.questions import Answer
 
 if TYPE_CHECKING:
     from hacd.front.peers.peers import Peers
@@ -22,30 +24,31 @@ LIMIT = 1000
 
 
 class Parting:
-    """`may_go` is asked again and again; `all_end`: the supervisor has said that the daemon does."""
+    """`all_end`: the supervisor has said that the daemon does."""
 
     def __init__(self, peers: Peers) -> None:
         self.all_end = False
         self._peers = peers
         self._began = 0
         self._asking = False
-        self._nobody = False  # had anything left
+        self._nobody = False  # has anything left, nor will have
 
+    @property
     def may_go(self) -> bool:
-        """Whether nothing can come for those who registered here. To be asked when this front itself has drained."""
+        """Whether nothing can come for those who registered here."""
         front = self._peers.front
-        if front.ending or next(front.registry.all(), None) is None:
+        if front.ending or next(front.registry.all(), None) is None or (self.all_end and self._nobody):
             return True
-        if not self.all_end:
-            now = time.monotonic_ns()
-            self._began = self._began or now
-            return now - self._began > ALONE
-        if not self._nobody and not self._asking:
+        return not self.all_end and bool(self._began) and time.monotonic_ns() - self._began > ALONE
+
+    def look(self) -> None:
+        """Once in a while, from when this front drains on: ask the others what they have, until it is nothing."""
+        self._began = self._began or time.monotonic_ns()
+        if self.all_end and not self._asking and not self.may_go:
             self._asking = True
             links = [link for link in self._peers.links.values() if link.up]
             self._peers.ask_each(links, "unfinished", [], self._answered, LIMIT)
-        return self._nobody
 
     def _answered(self, answers: list[tuple[PeerLink, Answer]]) -> None:
         self._asking = False
-        self._nobody = not any(answer.result is True for _, answer in answers)
+        self._nobody = not any(answer.result is True or answer.missing == SILENT for _, answer in answers)

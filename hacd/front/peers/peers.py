@@ -20,9 +20,10 @@ from hacd.front.figures import figures, merged
 from hacd.front.methods import LISTED, cancel_for, transactions_for
 from hacd.front.peers.changes import Changes
 from hacd.front.peers.later import Later
-from hacd.front.peers.link import SILENT, Answer, PeerLink
+from hacd.front.peers.link import ASKED, SILENT, PeerLink
 from hacd.front.peers.offers import Offers, registrations
 from hacd.front.peers.parting import Parting
+from hacd.front.peers.questions import Answer
 from hacd.front.peers.visitor import Visitor
 from hacd.log.entry import Entry
 from hacd.loop import Loop, Timer
@@ -77,12 +78,13 @@ class Peers:
     @property
     def busy(self) -> bool:
         """Whether somebody here waits for another front, or for what it may still have for him."""
-        return self.offers.open or any(link.waits for link in self.links.values()) or not self.parting.may_go()
+        return self.offers.open or any(link.waits for link in self.links.values()) or not self.parting.may_go
 
     @property
     def unfinished(self) -> bool:
-        """Whether a reply may still come of what this front has."""
-        return bool(self.front.transactions.live or self.front.router.live or self.offers.open)
+        """Whether a reply may still come of what this front has, or takes: it may not have heard that all end."""
+        front = self.front
+        return bool(not front.stopping or front.transactions.live or front.router.live or self.offers.open)
 
     # -- they come and go
 
@@ -223,7 +225,7 @@ class Peers:
         return self._gather("transactions", [peer.uid], oldest)
 
     def cancel(self, peer: Peer, id_: str) -> Later:
-        """End that transaction, at the front that has it."""
+        """End that transaction, at the front that has it. Raises Refused where that one has too much to answer."""
         for link in self.links.values():
             if link.up and id_.startswith(link.prefix) and len(id_) <= ID_MAX:
                 return self._cancel(link, peer, id_)
@@ -232,6 +234,8 @@ class Peers:
         return later
 
     def _cancel(self, link: PeerLink, peer: Peer, id_: str) -> Later:
+        if link.full:  # not false: the query may be in flight
+            raise Refused(BUSY, f"cancel: front {link.number}, which has that query, has {ASKED} others to answer")
         later = Later()
 
         def ended(answer: Answer) -> None:

@@ -1,7 +1,7 @@
 """Another front, as the one that it asks has it: a connection that the other dialled.
 
 Law: what a caller there may see or do is judged here, by his uid, as if he had called here. What the other told of
-itself holds as long as its connection.
+itself holds as long as its connection. What it may say is judged at the door (`shapes`): nothing else is caught.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ from hacd.errors import ProtocolError, Refused
 from hacd.front.figures import figures
 from hacd.front.methods import cancel_for, transactions_for
 from hacd.front.owner import Peer
-from hacd.front.peers.offers import RemoteTaker, claim
+from hacd.front.peers.offer import claim
+from hacd.front.peers.shapes import judge_params
 from hacd.words import PEER
 
 if TYPE_CHECKING:
     from hacd.front.control import Change
+    from hacd.front.peers.box import RemoteTaker
     from hacd.front.peers.peers import Peers
-
-
-#: what comes of a message that is none of a front's
-_WRONG = (ProtocolError, TypeError, ValueError, LookupError, AttributeError)
 
 
 class _Stranger:
@@ -67,17 +65,20 @@ class Visitor:
         for message in messages:
             try:
                 self._message(message)
-            except _WRONG as error:
-                self._broken(ProtocolError(f"{type(error).__name__}: {error}"))
+            except ProtocolError as error:
+                self._broken(error)
                 return
 
     def _message(self, message: Any) -> None:
         if type(message) is list and len(message) == 3 and message[0] == rpc.NOTIFICATION:
-            self._methods[message[1]](*message[2])
+            _, method, params = message
+            judge_params(method, params)
+            self._methods[method](*params)
             return
         if type(message) is not list or len(message) != 4 or message[0] != rpc.REQUEST:
             raise ProtocolError("what is no question")
         _, msgid, method, params = message
+        judge_params(method, params)
         try:
             result, error = self._methods[method](*params), None
         except Refused as refusal:
@@ -120,13 +121,16 @@ class Visitor:
     # -- replies of unsuspended queries
 
     def _registered(self, number: int, uid: int, routes: list[str]) -> None:
-        taker = self._takers.setdefault(number, RemoteTaker(self._peers.links[self.number], uid))
-        self._peers.offers.takers.add(taker, routes)
+        offers = self._peers.offers
+        taker = self._takers.get(number)
+        if taker is None:
+            taker = self._takers[number] = offers.taker(self._peers.links[self.number], uid)
+        offers.registered(taker, routes)
 
     def _has_left(self, number: int) -> None:
         taker = self._takers.pop(number, None)
         if taker is not None:
-            self._peers.offers.takers.remove(taker)
+            self._peers.offers.left(taker)
 
     def _take(self, route: str, uid: int, outcome: bytes, tail: bytes) -> bool:
         """Give it to one who registered here. The other keeps it until this says so; `claim` has why that is once."""
