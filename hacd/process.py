@@ -1,4 +1,4 @@
-"""What every child process has in common: its name, its signals, its line to the supervisor.
+"""What every child process has in common: its name, its signals, its line to the supervisor, how it dials a front.
 
 The line is a pair of sockets that keeps datagrams whole; `words.py` has what is said over it. That
 it breaks tells the child that the supervisor is gone: a child that nobody watches drains, and ends.
@@ -32,6 +32,20 @@ GC_THRESHOLD = 100_000
 def title(name: str) -> None:
     """What `ps` shows."""
     setproctitle.setproctitle(f"hacd: {name}")
+
+
+def dialled(path: str) -> socket.socket:
+    """A connection to the front whose socket is there. Raises OSError.
+
+    Law: whoever dials from a callback catches that, a lack of descriptors too: what a callback raises ends its process.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)  # else a full backlog holds us
+    try:
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 class Child:

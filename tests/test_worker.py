@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import msgpack
 import pycurl
@@ -19,7 +20,7 @@ import pytest
 
 from hacd.flusher import Flusher
 from hacd.ledger import Ledger
-from hacd.loop import Loop
+from hacd.loop import Loop, Timer
 from hacd.settings import Settings
 from hacd.worker.fronts import FrontLink
 from hacd.worker.sockets import Watches
@@ -117,6 +118,29 @@ def test_front_that_does_not_accept_holds_nobody(tmp_path: Path) -> None:
     link.engines.close()
     loop.close()
     assert not held
+
+
+def test_no_descriptor_is_left_to_dial_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a callback raises would end the worker, and with it what it does for other fronts."""
+    path, loop = str(tmp_path / "workers.sock"), Loop()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        link = FrontLink(loop, Flusher(loop), Watches(loop), Settings(), path, Ledger(1), 1, none, none)
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "socket", Mock(side_effect=OSError(24, "Too many open files")))
+            link.dial()
+        stop = Timer(loop)
+        stop.start(lambda _timer: loop.stop(), 0, 0.01)
+
+        def dials() -> bool:
+            loop.run()
+            return link._channel is not None
+
+        wait_for("another attempt", dials)
+        link._channel.close()  # type: ignore[union-attr]
+    link.engines.close()
+    loop.close()
 
 
 def none() -> None:

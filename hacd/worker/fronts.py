@@ -10,7 +10,6 @@ its own: ids cannot meet there, and one that does not read holds nobody else's o
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +23,7 @@ from hacd.ledger import Ledger
 from hacd.log.relay import Relay
 from hacd.loop import Loop, Timer
 from hacd.outcome import Held, Outcome, drop
+from hacd.process import dialled
 from hacd.rpc import LARGE, Decoder, bin_head, pack
 from hacd.settings import Settings
 from hacd.settings.live import restore
@@ -162,11 +162,9 @@ class FrontLink:
     def dial(self, _timer: Any = None) -> None:
         """Reach the front, now or as soon as there is one."""
         self.engines.settle()
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)  # else a full backlog holds us
         try:
-            sock.connect(self._path)
+            sock = dialled(self._path)
         except OSError as error:
-            sock.close()
             log.debug("no front: %s", error.strerror)
             self._timer.start(self.dial, REDIAL, 0)
             return

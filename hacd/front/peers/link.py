@@ -13,7 +13,6 @@ question at a time of each other kind.
 from __future__ import annotations
 
 import os
-import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from hacd.front.peers.questions import Answer, Asked, MayEnd, Questions, Then
 from hacd.front.peers.shapes import is_response, judge_error, judge_result, prefix_of
 from hacd.log.relay import Relay
 from hacd.loop import Timer
+from hacd.process import dialled
 from hacd.rpc import Decoder, pack
 from hacd.shared import Shared
 from hacd.words import PEER
@@ -82,12 +82,9 @@ class PeerLink:
 
     def dial(self, _timer: Any = None) -> None:
         """Reach it, now or as soon as it is there."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.setblocking(False)
         try:
-            sock.connect(self._path)
+            sock = dialled(self._path)
         except OSError as error:
-            sock.close()
             log.debug("no front %d: %s", self.number, error.strerror)
             self._redial.start(self.dial, REDIAL, 0)
             return
