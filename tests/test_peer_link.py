@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hacd import rpc
+from hacd.channel import Channel
 from hacd.errors import Refused
 from hacd.front.owner import Peer
 from hacd.front.peers import link as link_
@@ -25,8 +26,10 @@ from hacd.front.peers.offer import NOTED, claim
 from hacd.front.peers.offers import GO_ON, OFFERED, TICKETS
 from hacd.front.peers.peers import Peers
 from hacd.front.peers.questions import AGAIN, Answer, Asked, Questions
+from hacd.front.sessions import Session
 from hacd.outcome import begin, compose
 from tests.support.front import REPLY, Rig
+from tests.support.waiting import wait_for
 
 MIB = 1 << 20
 ME = Peer(os.getpid(), os.getuid(), os.getgid())
@@ -363,6 +366,72 @@ def test_who_is_here_waits_a_second_for_a_descriptor(two: Two, monkeypatch: pyte
     two.turn()
     assert two.resumed() == 2
     assert not two.peers.offers.open
+
+
+def test_a_shortage_that_is_over_does_not_shorten_the_next(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_value: int, _flags: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "eventfd", none_left)
+    two.taker()
+    box = two.peers.offers._boxes[two.link]
+    two.send(1)
+    two.reply()
+    two.link.silent = True
+    box.fell_silent()
+    two.turn()
+    assert two.resumed() == 1
+    two.link.silent = False
+    box._try_again(None)
+    box._short_since -= 10**10 if box._short_since else 0  # as if it were long ago
+    two.send(1)
+    two.reply()
+    box._try_again(None)
+    two.turn()
+    assert two.peers.offers.open
+
+
+def test_what_waits_for_a_front_that_is_silent_lets_the_loop_rest(two: Two) -> None:
+    """Its sender has gone, and nobody else would take it: a ticket that is free is its own, silent or not."""
+    two.taker()
+    first, second = socket.socketpair()
+    here = Session(two.front, Channel(two.loop, two.flusher, first, rpc.Decoder(MIB), MIB), ME)
+    gone = next(iter(two.front.sessions))
+    two.front.welcome(here)
+    for session, count in ((here, 2), (gone, TICKETS + 3)):
+        for _ in range(count):
+            session.send(None, ["http://127.0.0.1/", {"route": "R", "timeout": 60_000}])
+    two.reply()
+    gone.channel.break_off("gone")
+    box = two.peers.offers._boxes[two.link]
+    dues = sorted(asked.due for asked in two.link._questions._rows[10**9].values())
+    for due in dues[:2]:  # those of the sender who is here
+        two.link.expire(due)
+        two.turn()
+    assert (len(box.open), len(box.waiting)) == (TICKETS, 3)
+    assert not two.front.rota.waiting
+    here.channel.close()
+    second.close()
+
+
+def test_no_descriptor_is_left_to_dial_with(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a callback raises would end the front."""
+    two.asked.close()
+    two.turn()
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", Mock(side_effect=OSError(24, "Too many open files")))
+        two.link.dial()
+    two.listener.settimeout(0)
+    dialled: list[socket.socket] = []
+
+    def dials() -> bool:
+        two.turn()
+        with suppress(BlockingIOError):
+            dialled.append(two.listener.accept()[0])
+        return bool(dialled)
+
+    wait_for("another attempt", dials)
+    dialled[0].close()
 
 
 def test_at_the_end_who_registered_here_comes_before_the_sender(two: Two) -> None:

@@ -97,7 +97,8 @@ class Box:
             if self._pauses:
                 return
             offer, link = self.waiting.popleft(), self.link
-            if not link.up or (link.silent and self._offers.has_next(offer)):
+            # Another: were it this one itself, the offer would come back for as long as that front is silent.
+            if not link.up or (link.silent and self._offers.has_next(offer, self)):
                 self._offers.go_on_with(offer)
             else:
                 self._ask(offer)
@@ -129,6 +130,8 @@ class Box:
 
     def _try_again(self, _timer: Any) -> None:
         self._pauses = False
+        if not self.waiting:  # they have gone on without a ticket
+            self._short_since = 0
         if self._short_since and time.monotonic_ns() - self._short_since > SHORTAGE:
             waiting = list(self.waiting)
             self.waiting = deque(offer for offer in waiting if not offer.here)
@@ -141,7 +144,7 @@ class Box:
 
     def _may_end(self, offer: Offer) -> bool:
         """Its time is over. Whether it is not being given to somebody at this moment, and there is a next."""
-        return offer not in self.open or (self._offers.has_next(offer) and claim(offer.ticket))
+        return offer not in self.open or (self._offers.has_next(offer, self) and claim(offer.ticket))
 
     def _ended(self, offer: Offer, answer: Answer) -> None:
         if offer not in self.open:

@@ -112,12 +112,12 @@ class Offers:
 
     # -- to the next
 
-    def has_next(self, offer: Offer) -> bool:
-        """Whether somebody else than the fronts that were asked would take it."""
+    def has_next(self, offer: Offer, beside: Box) -> bool:
+        """Whether somebody else than that front, and those that were asked, would take it."""
         return (
             offer.here
             or self._front.registry.has(offer.route, offer)
-            or any(box.has_taker(offer) for box in self._boxes.values())
+            or any(box.has_taker(offer) for box in self._boxes.values() if box is not beside)
         )
 
     def fell_silent(self, link: PeerLink) -> None:
