@@ -544,3 +544,30 @@ def test_async_unavailable() -> None:
 
     with pytest.raises(Unavailable, match=r"/nonexistent/hacd\.sock"):
         asyncio.run(main())
+
+
+def test_async_waits_where_as_many_have_dialled_as_there_is_room_for(listener: socket.socket) -> None:
+    """So does the blocking client. It heard that its call was lost, which it had not made yet."""
+    listener.listen(0)
+    path = listener.getsockname()
+
+    async def main(other: socket.socket) -> None:
+        client = AsyncClient(path, descriptors=False)
+        loop = asyncio.get_running_loop()
+        call = loop.create_task(client.ping())
+        await asyncio.sleep(0)
+        cancelled = loop.create_task(AsyncClient(path).ping())
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        assert not call.done()
+        accepted = [await loop.run_in_executor(None, listener.accept) for _ in range(2)]
+        assert accepted[0][0].getpeername() == other.getsockname()
+        await loop.run_in_executor(None, answer_ping, accepted[1][0], 1)
+        assert await call == {"pid": 1}
+        await client.close()
+        for sock, _ in accepted:
+            sock.close()
+
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(path)
+        asyncio.run(main(other))

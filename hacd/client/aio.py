@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
@@ -15,8 +17,8 @@ from hacd.client.bodies import GREETING, Receiver, plain
 from hacd.errors import HacdError, Refused, from_wire
 from hacd.reply import Reply
 
-#: reads at one turn of the loop, while each fills its buffer
-READS = 4
+#: reads at one turn of the loop, while each fills its buffer; s between two attempts to dial, while the backlog is full
+READS, REDIAL = 4, 0.01
 
 #: takes the reply of an unsuspended query
 Handler = Callable[[Reply], Awaitable[None] | None]
@@ -319,18 +321,22 @@ class AsyncClient:
             if connection is None or connection.lost is not None or connection.loop is not loop:
                 if connection is not None:
                     connection.hang_up()
-                connection = self._connection = await self._connect(loop, calls.find_socket(self._path))
+                connection = self._connection = await self._connect(calls.find_socket(self._path))
                 if self._handlers:
                     self._register(connection, list(self._handlers))
             return connection
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop, path: str) -> _Connection:
+    async def _connect(self, path: str) -> _Connection:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            await loop.sock_connect(sock, path)
-        except OSError as error:
+            # Not `loop.sock_connect`: where the backlog is full, it takes the socket for connected.
+            while (error := sock.connect_ex(path)) == errno.EAGAIN:
+                await asyncio.sleep(REDIAL)
+            if error:
+                raise calls.unavailable(path, OSError(error, os.strerror(error)))
+        except BaseException:
             sock.close()
-            raise calls.unavailable(path, error) from None
+            raise
         return _Connection(path, sock, self._deliver, self._descriptors)
 
     def _register(self, connection: _Connection, routes: list[str]) -> None:
