@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from hacd import Refused
 from hacd.errors import SettingsError
-from hacd.front.routing.script import load
+from hacd.front.routing.script import check_apart, load
 from hacd.routes import escape, route
 from tests.conftest import StartDaemon, StartOrigin
 from tests.support.origins import answer
@@ -210,3 +212,24 @@ def test_front_that_starts_again_with_a_wrong_file_serves_without_routes(
         with pytest.raises(Refused, match="unknown_route"):
             client.run("R")
         assert client.ping()["pid"] != front
+
+
+def test_a_file_is_judged_however_many_descriptors_are_open(tmp_path: Path) -> None:
+    """That of the pipe to who judges it was above 1023 in a front with so many callers, which died of a reload."""
+    file = write_routes(tmp_path, "@route('R')\ndef r(tx): pass\n")
+    with open(os.devnull, "rb") as null, ExitStack() as opened:
+        while (fd := os.dup(null.fileno())) < 1024:
+            opened.callback(os.close, fd)
+        opened.callback(os.close, fd)
+        check_apart(str(file))
+
+
+@pytest.mark.parametrize("call", ["pipe", "fork"])
+def test_a_file_that_cannot_be_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """The system has no descriptor, or no process, left: a reload is refused, and the front goes on."""
+    file = write_routes(tmp_path, "@route('R')\ndef r(tx): pass\n")
+    monkeypatch.setattr(os, call, Mock(side_effect=OSError(24, "Too many open files")))
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(SettingsError, match=r"hacd\.routes: .*: it cannot be judged: Too many open files"):
+        check_apart(str(file))
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -58,19 +58,13 @@ def check_apart(path: str, longest: float = 0.0) -> None:
     `longest`: seconds that it may take; 0: LONGEST.
     """
     longest = longest or LONGEST
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(reading)
-            load(path)
-            os.write(writing, RIGHT.encode())
-        except SettingsError as error:
-            os.write(writing, str(error).encode("utf-8", "replace")[: select.PIPE_BUF])
-        finally:
-            os._exit(0)
-    os.close(writing)
-    ended = bool(select.select([reading], [], [], longest)[0])
+    try:
+        pid, reading = _judging(path)
+    except OSError as error:
+        raise SettingsError(f"hacd.routes: {path}: it cannot be judged: {error.strerror}") from None
+    watch = select.poll()  # not `select.select`, which takes no descriptor above 1023
+    watch.register(reading, select.POLLIN)
+    ended = bool(watch.poll(1000 * longest))
     if not ended:
         os.kill(pid, signal.SIGKILL)
     # Once, and not to its end: a process that the file began may keep the pipe for as long as it lives.
@@ -81,6 +75,28 @@ def check_apart(path: str, longest: float = 0.0) -> None:
         raise SettingsError(f"hacd.routes: {path}: it was not read within {longest:g} s: routes alone would be right")
     if said != RIGHT:
         raise SettingsError(said or f"hacd.routes: {path}: it ended the process that read it")
+
+
+def _judging(path: str) -> tuple[int, int]:
+    """The process that judges the file, and where it says what it found. Raises OSError."""
+    reading, writing = os.pipe()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(reading)
+        os.close(writing)
+        raise
+    if pid == 0:
+        try:
+            os.close(reading)
+            load(path)
+            os.write(writing, RIGHT.encode())
+        except SettingsError as error:
+            os.write(writing, str(error).encode("utf-8", "replace")[: select.PIPE_BUF])
+        finally:
+            os._exit(0)
+    os.close(writing)
+    return pid, reading
 
 
 def _table(path: str, taken: list[tuple[str, routes.Route]]) -> dict[str, routes.Route]:
