@@ -261,6 +261,32 @@ def test_close_ends_the_calls_of_other_threads(listener: socket.socket) -> None:
         assert nobody_dials(listener)
 
 
+def test_close_takes_no_descriptor_from_a_thread_that_reads(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadPoolExecutor(1) as threads, Client(listener.getsockname(), descriptors=False) as client:
+        connection = client._connection
+        assert connection is not None
+        read, begins, goes_on = connection._receiver.read, threading.Event(), threading.Event()
+
+        def held_read(flags: int = 0) -> int:
+            if not flags:
+                begins.set()
+                goes_on.wait(30)
+            return read(flags)
+
+        monkeypatch.setattr(connection._receiver, "read", held_read)
+        call = threads.submit(client.ping)
+        assert begins.wait(10)
+        client.close()
+        was_open = connection._sock.fileno() >= 0
+        goes_on.set()
+        with pytest.raises(ConnectionLost, match="connection closed"):
+            call.result(10)
+        assert was_open
+        assert connection._sock.fileno() < 0
+
+
 def test_a_signal_in_the_middle_of_a_call(daemon: Daemon, start_origin: StartOrigin) -> None:
     """Its handler may not call on the same client: its thread would wait for itself."""
     origin = held(start_origin)

@@ -164,7 +164,7 @@ class Client:
             connection = self._connection
             if connection is None or connection.over or connection.hung_up():
                 if connection is not None and not connection.over:
-                    connection.close()
+                    connection.retire()
                 connection = self._connection = self._connect()
             return connection
 

@@ -115,7 +115,18 @@ class Connection:
     def hang_up(self) -> None:
         """Nobody wants it any more: calls that wait end with ConnectionLost."""
         self._hung_up = True
-        self.close()
+        self.retire()
+
+    def retire(self) -> None:
+        """No new call is to use it. Where some are under way, it is the last of them that closes it.
+
+        Were it closed under a thread that is about to read, that might read what has its number next.
+        """
+        self._shut()
+        with self._lock:
+            unused = not self._calls
+        if unused:
+            self.close()
 
     def close(self) -> None:
         """It is over."""
