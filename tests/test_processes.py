@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -10,11 +11,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
 
 from hacd import Client, ConnectionLost, HacdError, Reply
+from hacd.supervisor.births import fork
 from tests.conftest import StartDaemon, StartOrigin
 from tests.support.daemon import Daemon
 from tests.support.origins import REPLY, Nginx, RawOrigin
@@ -346,6 +350,33 @@ def test_worker_that_cannot_live_is_started_later_each_time(start_daemon: StartD
     with daemon.client() as client:
         assert client.query(nginx.url).ok == 1
     assert time.monotonic() - begin >= 0.05 + 0.1 + 0.2 + 0.4
+
+
+@pytest.mark.parametrize(
+    "lacking", [(socket, "socketpair"), (os, "memfd_create"), (os, "fork")], ids=lambda what: what[1]
+)
+def test_a_child_that_cannot_be_forked_leaves_nothing_open(
+    lacking: tuple[Any, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is an OSError, after which the supervisor tries again later: of each of them."""
+    monkeypatch.setattr(*lacking, Mock(side_effect=OSError(24, "Too many open files")))
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="Too many"):
+        fork()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_supervisor_that_lacks_descriptors_for_a_moment_tries_again(start_daemon: StartDaemon, nginx: Nginx) -> None:
+    """A worker dies; its successor cannot be forked. The supervisor died of that."""
+    daemon = start_daemon()
+    daemon.tolerate.add(" ERROR ")
+    limits = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    os.kill(daemon.pid("worker 1"), signal.SIGKILL)
+    wait_for("the lack to be told", lambda: "worker 1 cannot be started: Too many open files" in daemon.log)
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, limits)
+    with daemon.client() as client:
+        assert client.query(nginx.url, timeout=20_000).ok == 1
 
 
 def test_two_workers_share_the_load_of_one_origin(start_daemon: StartDaemon, start_origin: StartOrigin) -> None:

@@ -5,14 +5,17 @@ Law: a child keeps no listening socket that is another's to accept on: who dials
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from hacd.settings import Settings, Source
 from hacd.supervisor import sockets
 from hacd.supervisor.children import Child
 from hacd.supervisor.fronts import Front, Fronts
 from hacd.supervisor.notify import Notify
+from hacd.supervisor.stacks import Stack
 from hacd.supervisor.watch import LOOK
 
 #: signs of life that a front gives within the time that systemd waits for one
@@ -20,6 +23,22 @@ BEATS = 3
 
 #: what a child runs, given its line to the supervisor
 Life = Callable[[socket.socket], None]
+
+
+def fork() -> tuple[int, socket.socket, socket.socket, Stack]:
+    """Fork: the pid (0 in the child), both ends of the line between the two, and the child's stack.
+
+    Raises OSError where the system has no process or descriptor left, and leaves nothing open then.
+    """
+    with ExitStack() as made:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        made.callback(ours.close)
+        made.callback(theirs.close)
+        stack = Stack()
+        made.callback(stack.close)
+        pid = os.fork()
+        made.pop_all()
+    return pid, ours, theirs, stack
 
 
 class Births:

@@ -21,7 +21,7 @@ from hacd.log.entry import Entry
 from hacd.settings import Settings, Source, slots
 from hacd.settings.live import versioned
 from hacd.supervisor import open_files, sockets
-from hacd.supervisor.births import Births
+from hacd.supervisor.births import Births, fork
 from hacd.supervisor.children import RETRIES, Child, State, how
 from hacd.supervisor.fronts import Front, Fronts
 from hacd.supervisor.notify import Notify
@@ -262,23 +262,16 @@ class Supervisor:
 
     def _spawn(self, child: Child) -> None:
         self._hang_up(child)  # of its predecessor
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        stack = Stack()
         sys.stdout.flush()
         sys.stderr.flush()
         try:
-            pid = os.fork()
+            pid, ours, theirs, stack = fork()
         except OSError as error:
             log.error("%s cannot be started: %s", child.name, error.strerror)
-            ours.close()
-            theirs.close()
-            stack.close()
             child.put_off(time.monotonic())
             return
         if pid == 0:
-            ours.close()
-            stack.take()
-            self._become(child, theirs)
+            self._become(child, ours, theirs, stack)
         theirs.close()
         ours.setblocking(False)
         child.spawned(pid, time.monotonic())
@@ -294,10 +287,12 @@ class Supervisor:
         log.debug("%s started [%d]", child.name, pid)
         self._tell_states()
 
-    def _become(self, child: Child, line: socket.socket) -> None:
+    def _become(self, child: Child, ours: socket.socket, line: socket.socket, stack: Stack) -> None:
         """In the child: let go of what is the supervisor's, and live. Does not return."""
         status = 70
         try:
+            ours.close()
+            stack.take()
             self._signals.let_go()
             self._notify.let_go()
             log.pass_to(None)
