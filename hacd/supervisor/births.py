@@ -1,4 +1,4 @@
-"""What the daemon listens on, and what of it each child gets when it is forked.
+"""The fork of a child; what the daemon listens on, and what of it each child gets.
 
 Law: a child keeps no listening socket that is another's to accept on: who dials that would wait for ever.
 """

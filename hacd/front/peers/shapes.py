@@ -7,7 +7,6 @@ seen as one; what is wrong in front of it costs the connection.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 from hacd import rpc
@@ -15,7 +14,7 @@ from hacd.errors import ProtocolError
 from hacd.log.entry import Entry
 from hacd.settings.live import restore
 
-#: what a front can be asked, or told, and the types of its parameters
+#: what a front can be asked, and told, and the types of its parameters
 PARAMS: dict[str, tuple[type, ...]] = {
     "figures": (),
     "unfinished": (),
@@ -30,11 +29,27 @@ PARAMS: dict[str, tuple[type, ...]] = {
     "log": (dict,),
 }
 
+#: those of them that it is told, and which nobody waits for
+TOLD = frozenset(("keep", "registered", "left", "log"))
 
-def judge_params(method: Any, params: Any) -> None:
-    """Raise ProtocolError where no front asks so."""
+
+def question_of(message: Any) -> tuple[int | None, str, list[Any]]:
+    """Msgid, method and params of what a front is asked; a msgid of None: of what it is told. Raises ProtocolError."""
+    if type(message) is list and len(message) == 4 and message[0] == rpc.REQUEST and type(message[1]) is int:
+        _, msgid, method, params = message
+    elif type(message) is list and len(message) == 3 and message[0] == rpc.NOTIFICATION:
+        msgid, (_, method, params) = None, message
+    else:
+        raise ProtocolError("what is no question")
+    _judge_params(method, params, msgid is None)
+    return msgid, method, params
+
+
+def _judge_params(method: Any, params: Any, told: bool) -> None:
     wanted = PARAMS.get(method) if type(method) is str else None
-    if wanted is None or type(params) is not list or tuple(map(type, params)) != wanted:
+    if wanted is None or (method in TOLD) is not told:
+        raise ProtocolError("what is no question of a front's")
+    if type(params) is not list or tuple(map(type, params)) != wanted:
         raise ProtocolError("what is no question of a front's")
     more = _MORE.get(method)
     if more is not None and not more(*params):
@@ -67,8 +82,8 @@ def _event(event: dict[Any, Any]) -> bool:
     if event.keys() != _EVENT.keys() or any(type(event[name]) is not type_ for name, type_ in _EVENT.items()):
         return False
     try:
-        datetime.fromisoformat(event["time"])
-    except ValueError:
+        Entry.of(event).as_map()
+    except (ValueError, OverflowError):  # a time that is none
         return False
     return True
 

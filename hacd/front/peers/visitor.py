@@ -17,7 +17,7 @@ from hacd.front.figures import figures
 from hacd.front.methods import cancel_for, transactions_for
 from hacd.front.owner import Peer
 from hacd.front.peers.offer import claim
-from hacd.front.peers.shapes import judge_params
+from hacd.front.peers.shapes import question_of
 from hacd.words import PEER
 
 if TYPE_CHECKING:
@@ -70,15 +70,10 @@ class Visitor:
                 return
 
     def _message(self, message: Any) -> None:
-        if type(message) is list and len(message) == 3 and message[0] == rpc.NOTIFICATION:
-            _, method, params = message
-            judge_params(method, params)
+        msgid, method, params = question_of(message)
+        if msgid is None:
             self._methods[method](*params)
             return
-        if type(message) is not list or len(message) != 4 or message[0] != rpc.REQUEST:
-            raise ProtocolError("what is no question")
-        _, msgid, method, params = message
-        judge_params(method, params)
         try:
             result, error = self._methods[method](*params), None
         except Refused as refusal:
