@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -412,6 +413,66 @@ def test_what_waits_for_a_front_that_is_silent_lets_the_loop_rest(two: Two) -> N
     assert not two.front.rota.waiting
     here.channel.close()
     second.close()
+
+
+class Three(Rig):
+    """Front 1 of three, with takers of R at the two others: `asked` has how each offer to them, by number, ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peers = self.front.peers = Peers(self.loop, self.flusher, self.front, 1, ("", "", ""))
+        self.asked: dict[int, list[Any]] = {2: [], 3: []}
+        for number, link in self.peers.links.items():
+            link.prefix = f"{number}-"  # it is there
+            link.ask = partial(self.ask, number)  # type: ignore[method-assign]
+            self.peers.offers.registered(self.peers.offers.taker(link, ME.uid), ["R"])
+
+    def ask(
+        self, number: int, _method: str, _params: list[Any], then: Any, _limit: int, ticket: int, _end: Any
+    ) -> None:
+        os.close(ticket)
+        self.asked[number].append(then)
+
+    def send(self, count: int) -> None:
+        """So many replies for R come, whose sender has gone."""
+        (session,) = self.front.sessions
+        for _ in range(count):
+            session.send(None, ["http://127.0.0.1/", {"route": "R", "timeout": 60_000}])
+        session.channel.break_off("gone")
+        self.reply()
+
+
+@pytest.fixture
+def three() -> Iterator[Three]:
+    with closing(Three()) as rig:
+        yield rig
+
+
+def test_a_front_that_is_silent_comes_behind_one_that_answers(three: Three) -> None:
+    """Those whose senders have gone are for it where nobody else would take them: they may wait long."""
+    three.peers.links[2].silent = True
+    three.send(10)
+    assert (len(three.asked[2]), len(three.asked[3])) == (0, 10)
+    for then in three.asked[3]:
+        then(Answer(False))
+    three.turn()
+    assert len(three.asked[2]) == 10
+    assert three.peers.offers._count == 10
+    for then in three.asked[2]:
+        then(Answer(True))
+
+
+def test_what_waits_for_two_that_are_silent_lets_the_loop_rest(three: Three) -> None:
+    for link in three.peers.links.values():
+        link.silent = True
+    three.send(TICKETS + 10)
+    for number in (2, 3):
+        assert len(three.asked[number]) == TICKETS // 2
+        three.asked[number][0](Answer(True))
+    three.turn()
+    assert [len(asked) for asked in three.asked.values()] == [TICKETS // 2 + 1] * 2
+    assert not three.front.rota.waiting
+    three.peers.offers.end_all()
 
 
 def test_no_descriptor_is_left_to_dial_with(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from hacd.front.access import admin_uids, is_admin_uid
 from hacd.front.peers.link import SILENT, PeerLink
-from hacd.front.peers.offer import Offer, claim
+from hacd.front.peers.offer import Offer, Search, claim
 from hacd.loop import Timer
 
 if TYPE_CHECKING:
-    from hacd.front.owner import Sender
     from hacd.front.peers.offers import Offers
     from hacd.front.peers.questions import Answer
 
@@ -36,9 +35,9 @@ class RemoteTaker:
         self.box = box
         self.uid = uid
 
-    def may_take_from(self, sender: Sender | Offer) -> bool:
+    def may_take_from(self, search: Search) -> bool:
         """A caller takes what its own user sent; root and the daemon's own user take everybody's."""
-        return self.box.may_have(sender) and (self.uid == sender.peer.uid or is_admin_uid(self.uid))
+        return self.box.is_for(search) and (self.uid == search.peer.uid or is_admin_uid(self.uid))
 
 
 class Box:
@@ -65,17 +64,15 @@ class Box:
             if not self._takers[key]:
                 del self._takers[key]
 
-    def may_have(self, sender: Sender | Offer) -> bool:
-        """Whether that front can be asked; while it is silent, only for what nobody else would take."""
+    def is_for(self, search: Search) -> bool:
+        """Whether that front can be asked."""
         link = self.link
-        return (
-            link.up and not (link.silent and sender.here) and not (isinstance(sender, Offer) and self in sender.tried)
-        )
+        return link.up and (search.silent or not link.silent) and self not in search.tried
 
-    def has_taker(self, offer: Offer) -> bool:
-        """Whether that front can be asked, and somebody there may take it."""
+    def has_taker(self, route: str, search: Search) -> bool:
+        """Whether somebody there may take a reply of that route."""
         takers = self._takers
-        return self.may_have(offer) and any((offer.route, uid) in takers for uid in (offer.peer.uid, *admin_uids()))
+        return self.is_for(search) and any((route, uid) in takers for uid in (search.peer.uid, *admin_uids()))
 
     # -- out
 
@@ -97,8 +94,7 @@ class Box:
             if self._pauses:
                 return
             offer, link = self.waiting.popleft(), self.link
-            # Another: were it this one itself, the offer would come back for as long as that front is silent.
-            if not link.up or (link.silent and self._offers.has_next(offer, self)):
+            if not link.up or (link.silent and self._offers.has_next(offer)):
                 self._offers.go_on_with(offer)
             else:
                 self._ask(offer)
@@ -144,7 +140,7 @@ class Box:
 
     def _may_end(self, offer: Offer) -> bool:
         """Its time is over. Whether it is not being given to somebody at this moment, and there is a next."""
-        return offer not in self.open or (self._offers.has_next(offer, self) and claim(offer.ticket))
+        return offer not in self.open or (self._offers.has_next(offer) and claim(offer.ticket))
 
     def _ended(self, offer: Offer, answer: Answer) -> None:
         if offer not in self.open:

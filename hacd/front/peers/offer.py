@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from hacd.front.owner import Peer, Sender
@@ -20,6 +21,17 @@ def claim(ticket: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+class Search(NamedTuple):
+    """For whom a reply may be: a caller whose user is that of `peer`, or who may have all, at a front not `tried` yet.
+
+    `silent`: also at one that does not answer.
+    """
+
+    peer: Peer
+    tried: Collection[Box]
+    silent: bool
 
 
 class Offer:

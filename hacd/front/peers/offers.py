@@ -26,18 +26,18 @@ OFFERED bytes, or as much as queries may hold of `max_memory`; its sender has go
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from hacd.front.peers.box import Box, RemoteTaker
 from hacd.front.peers.link import PeerLink
-from hacd.front.peers.offer import NOTED, Offer
+from hacd.front.peers.offer import NOTED, Offer, Search
 from hacd.front.registry import Registry
 from hacd.loop import Timer
 from hacd.outcome import Held, Outcome, appendix
 
 if TYPE_CHECKING:
-    from hacd.front.owner import Sender
+    from hacd.front.owner import Peer, Sender
     from hacd.front.peers.peers import Peers
     from hacd.front.transactions import Transaction
 
@@ -89,7 +89,7 @@ class Offers:
 
     def offer(self, transaction: Transaction, outcome: Outcome, sender: Sender) -> bool:
         """Offer it to a front where somebody may take it; False: there is none, or too much is offered already."""
-        taker = self._takers.choose(transaction.route, sender)
+        taker = self._choose(transaction.route, sender.peer, (), sender.here)
         if taker is None:
             return False
         tail = appendix(self._front.public_id(transaction.id), transaction.route, transaction.xdata)
@@ -112,13 +112,23 @@ class Offers:
 
     # -- to the next
 
-    def has_next(self, offer: Offer, beside: Box) -> bool:
-        """Whether somebody else than that front, and those that were asked, would take it."""
+    def has_next(self, offer: Offer) -> bool:
+        """Whether somebody would take it who is here, or at a front that was not asked and answers."""
+        search = Search(offer.peer, offer.tried, silent=False)
         return (
             offer.here
             or self._front.registry.has(offer.route, offer)
-            or any(box.has_taker(offer) for box in self._boxes.values() if box is not beside)
+            or any(box.has_taker(offer.route, search) for box in self._boxes.values())
         )
+
+    def _choose(self, route: str, peer: Peer, tried: Collection[Box], here: bool) -> RemoteTaker | None:
+        """Whose turn it is. One at a front that is silent comes last, and only where no sender is `here` to have it."""
+        for silent in (False,) if here else (False, True):
+            search = Search(peer, tried, silent)
+            # Not taker by taker, where there are thousands at a front that was asked already.
+            if any(box.has_taker(route, search) for box in self._boxes.values()):
+                return self._takers.choose(route, search)
+        return None
 
     def fell_silent(self, link: PeerLink) -> None:
         """A question to that front was not answered in time."""
@@ -146,9 +156,7 @@ class Offers:
         """To who registered here, or at a front that was not asked yet; else to the sender."""
         if self._given_here(offer):
             return
-        # Not taker by taker, where there are thousands at a front that was asked already.
-        there = any(box.has_taker(offer) for box in self._boxes.values())
-        taker = self._takers.choose(offer.route, offer) if there else None
+        taker = self._choose(offer.route, offer.peer, offer.tried, offer.here)
         if taker is not None:
             taker.box.offer(offer)
         else:
