@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import psutil
 import pytest
 
 from hacd import AsyncClient, Client, Reply, rpc
@@ -292,6 +293,19 @@ def test_each_of_several_forks_goes_on_reading(daemon: Daemon, nginx: Nginx, mon
         os.close(begin)
         os.close(end)
     settled(daemon)
+
+
+def test_a_copy_that_finds_no_place_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system takes no more mappings, perhaps: each fork would leave as much behind."""
+    fd = os.memfd_create("test")
+    os.ftruncate(fd, 256 * MIB)
+    map_ = borrowed._Map(fd, 256 * MIB)
+    os.close(fd)
+    monkeypatch.setattr(borrowed, "_MOVE", 1 << 20)  # flags that there are not
+    before = psutil.Process().memory_info().vms
+    with pytest.raises(OSError, match="Invalid argument"):
+        map_.keep(0, 128 * MIB)
+    assert psutil.Process().memory_info().vms - before < 64 * MIB
 
 
 def test_many_are_returned_at_once(daemon: Daemon, nginx: Nginx) -> None:

@@ -57,7 +57,11 @@ class _Map:
         protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         copy = _mapped(whole, protection, flags, -1)
         ctypes.memmove(copy, self.address + begin, size)
-        _checked(_libc.mremap(copy, whole, whole, _MOVE, self.address + begin))
+        try:
+            _checked(_libc.mremap(copy, whole, whole, _MOVE, self.address + begin))
+        except OSError:
+            _libc.munmap(copy, whole)
+            raise
 
     def __del__(self) -> None:
         if self.address:
