@@ -26,6 +26,11 @@ SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SE
 #: bodies in files, and callers who have an arena, of all workers together: each costs a descriptor
 BODIES, ARENAS = 512, 128
 
+#: Replies that a front offers to others at a time. Each costs it two descriptors until it is on its way, and one from
+#: then on; and what another offers comes with one each, as many as a read brings.
+TICKETS = 256
+OFFERING = 3 * TICKETS
+
 #: descriptors that one sendmsg takes (SCM_MAX_FD of the kernel is 253)
 BATCH = 250
 

@@ -12,7 +12,8 @@ import pytest
 
 from hacd import Client, shared
 from hacd.front import listener
-from hacd.settings import Settings
+from hacd.settings import Hacd, Settings
+from hacd.settings.table import Limits
 from hacd.supervisor import open_files
 from hacd.worker import room
 from tests.conftest import StartOrigin
@@ -46,6 +47,16 @@ def test_need_is_the_workers_own_figures() -> None:
     assert (open_files.CONNECTIONS, open_files.SHARED) == (room.CONNECTIONS, shared.BODIES + shared.ARENAS)
     assert open_files.SHARED == listener.SPARE
     assert open_files.need(Settings()) >= Settings().limits.max_clients + shared.BODIES + shared.ARENAS
+
+
+def test_a_front_of_several_needs_those_of_what_it_offers() -> None:
+    """What another passes when none is left cuts the connection to it off, and so does a worker's body."""
+    limits = Limits(max_clients=40_000)
+    alone, one_of_two = (
+        open_files.need(Settings(limits=limits, hacd=Hacd(fronts=fronts))) - 40_000 // fronts for fronts in (1, 2)
+    )
+    assert one_of_two - alone == 2 + shared.OFFERING
+    assert shared.OFFERING >= 2 * shared.TICKETS + 253  # what one recvmsg brings
 
 
 def test_need_is_said(start_limited: StartLimited) -> None:

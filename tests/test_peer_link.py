@@ -24,11 +24,12 @@ from hacd.front.owner import Peer
 from hacd.front.peers import link as link_
 from hacd.front.peers.link import SILENT
 from hacd.front.peers.offer import NOTED, claim
-from hacd.front.peers.offers import GO_ON, OFFERED, TICKETS
+from hacd.front.peers.offers import GO_ON, OFFERED
 from hacd.front.peers.peers import Peers
 from hacd.front.peers.questions import AGAIN, Answer, Asked, Questions
 from hacd.front.sessions import Session
 from hacd.outcome import begin, compose
+from hacd.shared import TICKETS
 from tests.support.front import REPLY, Rig
 from tests.support.waiting import wait_for
 

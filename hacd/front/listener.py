@@ -23,7 +23,8 @@ RUSH = 64
 PAUSE = 0.1
 
 #: Descriptors that callers leave, but no more than a quarter of all: for bodies and arenas, as many as workers may
-#: pass. A worker that passes one when none is left is cut off, and could not dial again.
+#: pass. A worker that passes one when none is left is cut off, and could not dial again. So is another front:
+#: where there are several, OFFERING are left as well.
 SPARE = BODIES + ARENAS
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)

@@ -27,6 +27,7 @@ from hacd.loop import Loop, Timer
 from hacd.settings import Settings, Source
 from hacd.settings.live import versioned, with_version
 from hacd.settings.table import BODY_MAX
+from hacd.shared import OFFERING
 from hacd.trim import Trim
 
 #: bytes of a message of a worker's: an outcome has header block, URL and error text beside its body,
@@ -79,13 +80,18 @@ class FrontProcess:
         self._beats = Timer(self._loop)
         self._beats.start(self._beat, BEAT / 1000, BEAT / 1000)
         self._trim = Trim()
-        self._public = Listener(self._loop, public, self._caller, RUSH if self._peers is None else 1, SPARE)
+        self._public = self._listen(public)
         self._internal = Listener(self._loop, internal, self._worker)
         self.front.activated = duties.activated
         self._pulse = Pulse(self._loop, self.front, duties, self._child.mention)
         self._deadline = Timer(self._loop)
         self._watch = Timer(self._loop)
         self._flusher.start(self.front.turn)
+
+    def _listen(self, public: socket.socket) -> Listener:
+        if self._peers is None:
+            return Listener(self._loop, public, self._caller, RUSH, SPARE)
+        return Listener(self._loop, public, self._caller, 1, SPARE + OFFERING)  # others accept there, too
 
     def run(self) -> None:
         """Serve until stopped."""

@@ -36,6 +36,7 @@ def judge(settings: Settings) -> None:
 def need(settings: Settings) -> int:
     """Descriptors that the process with the most of them may need: the front for callers, or a worker for origins."""
     fronts = settings.hacd.fronts
-    # Of the other fronts each has one connection of its own and one of this one's.
-    front = settings.limits.max_clients // fronts + settings.http_async_client.workers + 2 * (fronts - 1)
+    front = settings.limits.max_clients // fronts + settings.http_async_client.workers
+    if fronts > 1:  # of the others each has one connection of its own and one of this one's
+        front += 2 * (fronts - 1) + shared.OFFERING
     return max(front, CONNECTIONS) + SHARED + OWN

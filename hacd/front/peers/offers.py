@@ -35,6 +35,7 @@ from hacd.front.peers.offer import NOTED, Offer, Search
 from hacd.front.registry import Registry
 from hacd.loop import Timer
 from hacd.outcome import Held, Outcome, appendix
+from hacd.shared import TICKETS
 
 if TYPE_CHECKING:
     from hacd.front.owner import Peer, Sender
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
 
 #: bytes of replies that are offered at a time, or wait for that, each with NOTED; what is more goes to its sender
 OFFERED = 64 * 1024 * 1024
-
-#: replies that are offered at a time, of which each front has its share: each has a descriptor
-TICKETS = 256
 
 #: replies that go on to the next at one turn of the loop
 GO_ON = 256
@@ -58,7 +56,7 @@ class Offers:
         self._takers: Registry[RemoteTaker] = Registry()
         self._front = peers.front
         links = list(peers.links.values())
-        tickets = max(1, TICKETS // max(1, len(links)))
+        tickets = max(1, TICKETS // max(1, len(links)))  # each front has its share
         self._boxes = {link: Box(link, self, tickets, Timer(peers.loop)) for link in links}
         self._going_on: deque[Offer] = deque()  # to the next, whoever that is
         self._count = self._bytes = 0
