@@ -97,6 +97,18 @@ def test_query_many_refuses_other_forms(client: Client, item: tuple[Any, ...]) -
         list(client.query_many([item]))
 
 
+def test_query_many_of_one_url_is_no_query_for_each_letter(client: Client, daemon: Daemon) -> None:
+    with pytest.raises(TypeError, match="a list of URLs would be right"):
+        list(client.query_many("http://x/"))
+
+    async def main() -> None:
+        async with AsyncClient(daemon.socket) as other:
+            with pytest.raises(TypeError, match="a list of URLs would be right"):
+                await anext(aiter(other.query_many("http://x/")))
+
+    asyncio.run(main())
+
+
 def test_query_many_waits_for_replies(client: Client) -> None:
     with pytest.raises(TypeError, match="suspend=0: use send"):
         list(client.query_many([("http://x/", {"suspend": 0})]))

@@ -255,10 +255,10 @@ class AsyncClient:
 
     async def query_many(self, queries: Iterable[calls.Item], in_flight: int = 64) -> AsyncIterator[Reply]:
         """As `Client.query_many`: `in_flight` at a time, replies in the order of their ends."""
+        source = enumerate(calls.many(queries))
         connection = await self._dial()
         many = _Many()
         under_way: dict[int, int] = {}  # msgid by index
-        source = enumerate(queries)
         more = True
         try:
             while True:

@@ -131,9 +131,10 @@ class Client:
         a slow consumer wait in the daemon: more than `max_client_buffer` bytes of them, and it hangs
         up, so keep `in_flight` times the size of a body below that.
         """
+        items = calls.many(queries)
         connection = self._connect()
         try:
-            yield from _pipeline(connection, iter(queries), in_flight)
+            yield from _pipeline(connection, items, in_flight)
         finally:
             connection.close()
 

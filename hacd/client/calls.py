@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hacd import rpc
@@ -33,6 +34,8 @@ def find_socket(path: str | None = None) -> str:
 
 def unavailable(path: str, error: OSError) -> Unavailable:
     """No daemon answers there, and what to do about it."""
+    if not path:
+        return Unavailable("the socket's path is empty: leave it out for the default")
     hint = {
         FileNotFoundError: "is hacd running, and is this its socket?",
         ConnectionRefusedError: "nobody listens there; start hacd",
@@ -83,6 +86,13 @@ def params(item: Item) -> list[Any]:
         raise TypeError(f"{item!r}: a URL, (URL, route), (URL, options) or (URL, route, options) would be right")
     waits(given)
     return [url, options(route, given)]
+
+
+def many(queries: Iterable[Item]) -> Iterator[Item]:
+    """The items of `query_many`. Raises TypeError for a URL alone, of which each letter would be one."""
+    if isinstance(queries, str):
+        raise TypeError("queries: a text is wrong: a list of URLs would be right")
+    return iter(queries)
 
 
 def ended(message: Any) -> tuple[int, Any, Any]:
