@@ -346,6 +346,8 @@ def test_stats(ask: Ask) -> None:
     assert (said.code, said.err) == (0, "")
     lines = dict(line.split(maxsplit=1) for line in said.out.decode().splitlines())
     assert all(re.fullmatch("[0-9]+", lines[name]) for name in COUNTERS)
+    assert lines["stopping"] == "false"
+    assert all(re.match(r".{13} [^ ]", line) for line in said.out.decode().splitlines())
     assert re.fullmatch(r"1 +pid=\d+ in_flight=\d+ requests=\d+ replies=\d+ errors=\d+ timeouts=\d+.*", lines["worker"])
 
 
@@ -425,6 +427,17 @@ def test_version() -> None:
     assert line.startswith(f"hacd {__version__} (loop ")
     assert f"libcurl/{pycurl.version_info()[1]}" in line
     assert re.search(r"pycurl/[0-9.]+\)\n$", line)
+
+
+def test_each_command_is_told_in_a_line() -> None:
+    lines = Said("--help").out.decode().partition("Commands:\n")[2].splitlines()
+    assert len(lines) > 10
+    assert all(re.fullmatch(r"  [a-z-]+ +[A-Z].*[^.]\.", line) for line in lines)
+
+
+def test_empty_path_of_a_socket() -> None:
+    said = Said("stats", "--socket", "")
+    assert (said.code, said.error) == (69, "hacd: the socket's path is empty: leave it out for the default")
 
 
 def test_socket_of_the_environment(daemon: Daemon, tmp_path: Path) -> None:

@@ -103,10 +103,12 @@ def test_wrong_file_at_the_start(tmp_path: Path, command: str, text: str, error:
     file = write_routes(tmp_path, text)
     done = run(command, file, tmp_path)
     if error:
-        assert (done.returncode, done.stderr) == (78, f"hacd: hacd.routes: {file}{error}\n")
+        assert (done.returncode, done.stderr) == (78, f"hacd: {tmp_path}/hacd.toml: hacd.routes: {file}{error}\n")
     else:
         assert done.returncode == 78
-        assert done.stderr.startswith(f"hacd: hacd.routes: {file}: it ended the process that read it")
+        assert done.stderr.startswith(
+            f"hacd: {tmp_path}/hacd.toml: hacd.routes: {file}: it ended the process that read it"
+        )
     assert not (tmp_path / "hacd.sock").exists()
 
 
@@ -135,7 +137,7 @@ def test_reload_of_a_file_that_would_end_the_front(start_daemon: StartDaemon, tm
     front = daemon.pid("front")
     write_routes(tmp_path, text)
     with daemon.client() as client:
-        with pytest.raises(Refused, match=r"bad_request: reload: hacd\.routes: "):
+        with pytest.raises(Refused, match=r"bad_request: reload: --set routes: hacd\.routes: "):
             client.reload()
         assert client.run("R") == 1
     assert daemon.pid("front") == front
@@ -155,7 +157,7 @@ def test_reload(start_daemon: StartDaemon, tmp_path: Path) -> None:
         client.reload()
         assert client.run("R") == 2
         write_routes(tmp_path, "def r(tx:\n")
-        with pytest.raises(Refused, match=r"bad_request: reload: hacd.routes: .*routes.py:3: '\(' was never closed"):
+        with pytest.raises(Refused, match=r"reload: --set routes: hacd.routes: .*routes.py:3: '\(' was never closed"):
             client.reload()
         assert client.run("R") == 2  # the old routes stay
         write_routes(tmp_path, replying(3))

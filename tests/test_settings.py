@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -389,8 +390,23 @@ def test_no_such_setting_and_none_near() -> None:
     assert all(name in message for _, name in BY_NAME)
 
 
-def test_setting_of_another_section() -> None:
-    assert wrong(None, "limits.workers=5").startswith("--set limits.workers: limits.workers: no such setting")
+def test_setting_of_another_section(tmp_path: Path) -> None:
+    message = "no such setting; did you mean http_async_client.workers?"
+    assert wrong(None, "limits.workers=5") == f"--set limits.workers: limits.workers: {message}"
+    path = write(tmp_path, "[hacd]\nmax_body = 5\n")
+    assert wrong(path) == f"{path}: hacd.max_body: no such setting; did you mean limits.max_body?"
+
+
+def test_setting_above_all_sections(tmp_path: Path) -> None:
+    path = write(tmp_path, "workers = 5\n")
+    assert wrong(path) == f"{path}: workers: it stands in no section: below [http_async_client] would be right"
+
+
+@pytest.mark.parametrize("name", ["HACD_LIMITS_MAX_BODY", "HACD_MAX_BODY", "HACD_LIMITS__MAX_BODI"])
+def test_variable_that_is_none_of_hacds(name: str) -> None:
+    message = wrong(None, **{name: "1"})
+    assert message.startswith(f"{name}: ")
+    assert message.endswith(("did you mean HACD_LIMITS__MAX_BODY?", "did you mean max_body?"))
 
 
 @pytest.mark.parametrize("assignment", ["workers", "http_async_client.workers", ""])
@@ -465,6 +481,32 @@ def test_exit_code_and_one_line(command: str, text: str | bytes | None, tmp_path
     assert (found.returncode, found.stdout) == (78, "")
     [line] = found.stderr.splitlines()
     assert line.startswith(f"hacd: {path}: ")
+
+
+def test_what_is_wrong_of_a_file_names_the_place_of_its_setting(tmp_path: Path) -> None:
+    """The values are ones, and what they name is not there: that is found when all settings were read."""
+    path = write(tmp_path, '[hacd]\nlog_target = "/no/such/log"\n')
+    name = "hacd.log_target: '/no/such/log' is wrong: there is no directory /no/such"
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("HACD_")}
+    told = said(("check", "-c", path), environ)
+    assert told.startswith(f"hacd: {path}: {name}")
+    variable = "HACD_HACD__LOG_TARGET"
+    told = said(("check", "-c", path), {**environ, variable: "/no/such/log"})
+    assert told.startswith(f"hacd: {variable}: {name}")
+    socket = str(tmp_path / "hacd.sock")
+    told = said(("run", "--socket", socket, "--set", "tls_ca_path=/no/such/directory"), environ)
+    assert told.startswith("hacd: --set tls_ca_path: http_async_client.tls_ca_path: '/no/such/directory' is wrong: ")
+    told = said(("run", "--socket", socket, "-c", path), environ)
+    assert told.startswith(f"hacd: {path}: hacd.log_target: '/no/such/log' is wrong: No such file")
+
+
+def said(arguments: tuple[str, ...], environ: dict[str, str]) -> str:
+    """The one line of a command that finds its settings wrong."""
+    words = [sys.executable, "-m", "hacd", *arguments]
+    found = subprocess.run(words, capture_output=True, text=True, env=environ)
+    assert (found.returncode, found.stdout) == (78, "")
+    [line] = found.stderr.splitlines()
+    return line
 
 
 @pytest.mark.parametrize(

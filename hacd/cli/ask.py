@@ -8,8 +8,11 @@ import click
 
 from hacd.cli import options
 
+#: characters of the longest name in `stats`
+WIDTH = 13
 
-@click.command()
+
+@click.command(short_help="The daemon's counters.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @options.socket
 def stats(path: str | None, as_json: bool) -> None:
@@ -24,7 +27,7 @@ def stats(path: str | None, as_json: bool) -> None:
     workers: list[dict[str, Any]] = figures.pop("workers")
     fronts: list[dict[str, Any]] = figures.pop("fronts", [])
     for name, value in figures.items():
-        click.echo(f"{name:<12} {value}")
+        click.echo(f"{name:<{WIDTH}} {options.as_json(value)}")
     if len(fronts) > 1:
         _rows("front", fronts)
     _rows("worker", workers)
@@ -32,7 +35,8 @@ def stats(path: str | None, as_json: bool) -> None:
 
 def _rows(name: str, rows: list[dict[str, Any]]) -> None:
     for row in rows:
-        click.echo(f"{name} {row[name]:<{11 - len(name)}} " + " ".join(f"{k}={v}" for k, v in row.items() if k != name))
+        figures = " ".join(f"{key}={value}" for key, value in row.items() if key != name)
+        click.echo(f"{f'{name} {row[name]}':<{WIDTH}} {figures}")
 
 
 @click.command()
@@ -48,7 +52,7 @@ def transactions(path: str | None) -> None:
         click.echo(f"{row['id']:<16} {row['age_ms']:>8} {row['worker']:>6} {row['route'] or '-':<16} {row['url']}")
 
 
-@click.command()
+@click.command(short_help="Call a transaction off.")
 @click.argument("id_", metavar="ID")
 @options.socket
 def cancel(path: str | None, id_: str) -> int:

@@ -10,7 +10,7 @@ import click
 from hacd.cli import options
 
 
-@click.command()
+@click.command(short_help="Enter one of the daemon's routes.")
 @click.argument("route")
 @options.variables("A pseudo variable of the route's; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, whatever the route replied.")

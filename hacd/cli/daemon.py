@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -12,9 +14,10 @@ from hacd.cli import options
 
 if TYPE_CHECKING:
     from hacd.client.blocking import Client
+    from hacd.settings import Settings
 
 
-@click.command()
+@click.command(short_help="Run the daemon in the foreground.")
 @click.option("-c", "--config", metavar="FILE", help="Settings (TOML); conf/hacd.toml explains each.")
 @click.option("--socket", "path", metavar="PATH", help="Listen here, in place of the setting hacd.socket.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Override one setting; repeatable.")
@@ -31,8 +34,11 @@ def run(config: str | None, path: str | None, assignments: tuple[str, ...]) -> N
         if not path:
             raise SettingsError("--socket: an empty path is wrong: leave the option out for the default")
         settings.check("--socket: ", "hacd", "socket", path)
-    settings.check_files(values)
-    main(source, values, path or values.hacd.socket or settings.default_socket())
+    try:
+        settings.check_files(values)
+        main(source, values, path or values.hacd.socket or settings.default_socket())
+    except SettingsError as error:
+        raise source.placed(error) from None
 
 
 def _open_standard_files() -> None:
@@ -42,24 +48,47 @@ def _open_standard_files() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
-@click.command()
+@click.command(short_help="Check a settings file.")
 @click.option("-c", "--config", required=True, metavar="FILE", help="The file to check.")
 def check(config: str) -> None:
     """Check a settings file: exit code 0, or 78 and one line that says what is wrong."""
+    from hacd import settings
+    from hacd.errors import SettingsError
+
+    source = settings.Source(config)
+    values = source.load()
+    try:
+        _check(values)
+    except SettingsError as error:
+        raise source.placed(error) from None
+    click.echo(f"{config}: ok")
+
+
+def _check(values: Settings) -> None:
+    """What settings name: is it there? Raises SettingsError."""
     from hacd import log, settings
     from hacd.front.routing.script import check_apart
     from hacd.supervisor import sockets
 
-    values = settings.load(config)
     settings.check_files(values)
     log.check_target(values.hacd.log_target)
     sockets.owner(values.hacd)
     if values.hacd.routes:
         check_apart(values.hacd.routes)
-    click.echo(f"{config}: ok")
 
 
-@click.command("set")
+@contextmanager
+def _wrong_settings() -> Iterator[None]:
+    """What the daemon refuses of settings are wrong settings here too, whoever of the two finds it."""
+    from hacd.errors import BadRequest, SettingsError
+
+    try:
+        yield
+    except BadRequest as refused:
+        raise SettingsError(refused.message) from None
+
+
+@click.command("set", short_help="Change one setting of the running daemon.")
 @click.argument("name")
 @click.argument("value")
 @options.socket
@@ -70,22 +99,18 @@ def set_(path: str | None, name: str, value: str) -> None:
 
     section, setting = settings.resolve("", name)
     converted = settings.from_text("", section, setting, value)
-    with Client(path) as client:
+    with _wrong_settings(), Client(path) as client:
         client.set(f"{section}.{setting}", converted)
 
 
-@click.command()
+@click.command(short_help="Have the daemon read its settings and routes again.")
 @options.socket
 def reload(path: str | None) -> None:
     """Have the running daemon read its settings and routes again; what is wrong is refused whole, exit code 78."""
     from hacd.client.blocking import Client
-    from hacd.errors import BadRequest, SettingsError
 
-    try:
-        with Client(path) as client:
-            done = client.reload()
-    except BadRequest as refused:
-        raise SettingsError(refused.message) from None
+    with _wrong_settings(), Client(path) as client:
+        done = client.reload()
     click.echo(f"changed: {', '.join(done['changed']) or 'nothing'}")
     if done["at_start"]:
         click.echo(f"takes a restart: {', '.join(done['at_start'])}")

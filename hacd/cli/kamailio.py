@@ -21,7 +21,7 @@ _MODPARAM = re.compile(
 )
 
 
-@click.command("import-kamailio")
+@click.command("import-kamailio", short_help="Print settings for those of a Kamailio configuration.")
 @click.argument("file", metavar="KAMAILIO.CFG")
 def import_kamailio(file: str) -> None:
     """Print hacd's settings for the modparam("http_async_client", …) lines of a Kamailio configuration.

@@ -23,7 +23,7 @@ _FILES = ("tls_client_cert", "tls_client_key", "tls_ca_path")
 _KEYS = ("method", "timeout", "xdata", "authmethod", *_FILES, "follow_redirect", "http_version", "verbose")
 
 
-@click.command()
+@click.command(short_help="Send a query, and print the reply's body.")
 @click.argument("url")
 @click.option("-X", "--method", metavar="TOKEN", help="Default: GET, or POST where there is a body.")
 @click.option("-H", "--hdr", multiple=True, metavar="'NAME: VALUE'", help="Add a header; repeatable.")

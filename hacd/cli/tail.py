@@ -7,7 +7,7 @@ import click
 from hacd.cli import options
 
 
-@click.command()
+@click.command(short_help="Print the last lines of the daemon's log.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with further lines, until Ctrl-C.")
 @click.option("--id", "id_", metavar="ID", help="Only lines about that query.")
 @click.option("--route", metavar="NAME", help="Only lines about queries of that route.")

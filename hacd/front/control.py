@@ -84,7 +84,7 @@ class Control:
             made = make(self._front.settings)
             return Change(method, make, made, self._judge(made))
         except SettingsError as error:
-            raise _refused(method, error) from None
+            raise _refused(method, error if method == "set" else self._source.placed(error)) from None
 
     def _judge(self, made: Made) -> tuple[str, Table] | None:
         """The routes that it loads, if it does. Raises SettingsError."""

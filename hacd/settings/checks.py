@@ -81,7 +81,7 @@ def _check_rules(where: str, section: str, field: msgspec.structs.FieldInfo, val
 def _shown(value: Any) -> str:
     """A value as an error may repeat it: what `set` brings is foreign, however long and deep."""
     try:
-        text = repr(value)
+        text = literal(value) if isinstance(value, bool) else repr(value)
     except RecursionError:
         return f"a {type(value).__name__}"
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
@@ -90,7 +90,9 @@ def _shown(value: Any) -> str:
 def _unknown(where: str, name: Any, known: Iterable[str]) -> SettingsError:
     """There is no setting of that name; one that could not be any is not compared with those that there are."""
     if isinstance(name, str) and name.isprintable() and len(name) <= SHOWN:
-        return SettingsError(f"{where}{name}: no such setting{nearest(name, known)}")
+        elsewhere = [f"{owner}.{name}" for owner in owners(name)]
+        meant = f"; did you mean {elsewhere[0]}?" if elsewhere else nearest(name, known)
+        return SettingsError(f"{where}{name}: no such setting{meant}")
     return SettingsError(f"{where}{_shown(name)}: no such setting")
 
 
@@ -115,10 +117,15 @@ def resolve(where: str, name: str) -> tuple[str, str]:
     section, dot, setting = name.partition(".")
     if dot:
         return section, setting
-    owners = [owner for owner in SECTIONS if name in fields_of(owner)]
-    if len(owners) == 1:
-        return owners[0], name
+    sections = owners(name)
+    if len(sections) == 1:
+        return sections[0], name
     raise _unknown(where, name, [known for owner in SECTIONS for known in fields_of(owner)])
+
+
+def owners(name: str) -> list[str]:
+    """The sections that have a setting of that name."""
+    return [section for section in SECTIONS if name in fields_of(section)]
 
 
 def section_of(where: str, section: str) -> None:

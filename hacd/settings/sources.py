@@ -6,12 +6,13 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from hacd.errors import SettingsError
-from hacd.settings.checks import check, from_text, nearest, resolve
+from hacd.settings.checks import check, from_text, names, nearest, owners, resolve
 from hacd.settings.live import bounded
 from hacd.settings.table import SECTIONS, Settings
 
@@ -48,7 +49,9 @@ def load(
         _merge_file(values, path)
     for name, text in sorted(environ.items()):
         if name.startswith("HACD_") and name not in _NOT_SETTINGS:
-            section, _, setting = name.removeprefix("HACD_").lower().partition("__")
+            section, between, setting = name.removeprefix("HACD_").lower().partition("__")
+            if not between:
+                raise SettingsError(f"{name}: no section in it: HACD_SECTION__NAME would be right{_meant(name)}")
             value = from_text(f"{name}: ", section, setting, text)
             values[section][setting] = value
     for assignment in assignments:
@@ -72,6 +75,42 @@ class Source:
         """The settings as they stand there now. Raises SettingsError."""
         return load(self.path, self.assignments)
 
+    def placed(self, error: SettingsError) -> SettingsError:
+        """What was found wrong of a value once all were read, with the place that gave it, as what `load` finds has.
+
+        Such an error begins with `section.name: `; any other stays as it is.
+        """
+        section, _, name = str(error).partition(": ")[0].partition(".")
+        if section in SECTIONS and name in names(section):
+            return SettingsError(f"{self._place(section, name)}{error}")
+        return error
+
+    def _place(self, section: str, name: str) -> str:
+        """What gave that setting its value: the last that names it, and else the file."""
+        for assignment in reversed(self.assignments):
+            given = assignment.partition("=")[0].strip()
+            if resolve("", given) == (section, name):
+                return f"--set {given}: "
+        variable = _variable(section, name)
+        if variable in os.environ:
+            return f"{variable}: "
+        return f"{self.path}: " if self.path is not None else ""
+
+
+def _variable(section: str, name: str) -> str:
+    """The variable of the environment for that setting."""
+    return f"HACD_{section}__{name}".upper()
+
+
+def _meant(variable: str) -> str:
+    """The variable that one without a section may be meant for, as the end of an error."""
+    known = {name: _variable(section, name) for section in SECTIONS for name in names(section)}
+    bare = variable.removeprefix("HACD_").lower()
+    if bare in known:
+        return f"; did you mean {known[bare]}?"
+    near = get_close_matches(variable, known.values(), 1, 0.8)
+    return f"; did you mean {near[0]}?" if near else ""
+
 
 def _merge_file(values: dict[str, dict[str, Any]], path: str) -> None:
     try:
@@ -86,6 +125,10 @@ def _merge_file(values: dict[str, dict[str, Any]], path: str) -> None:
         raise SettingsError(f"{path}: cannot be read: {error}") from None
     for section, members in tables.items():
         if section not in SECTIONS:
+            owner = "" if isinstance(members, dict) else next(iter(owners(section)), "")
+            if owner:
+                right = f"below [{owner}] would be right"
+                raise SettingsError(f"{path}: {section}: it stands in no section: {right}")
             raise SettingsError(f"{path}: [{section}]: no such section{nearest(section, SECTIONS)}")
         if not isinstance(members, dict):
             raise SettingsError(f"{path}: {section}: a table is needed: [{section}] would be right")

@@ -73,7 +73,7 @@ def bind(path: str, mode: int, ids: tuple[int, int] = (-1, -1)) -> socket.socket
         sock.bind(path)
     except OSError as error:
         sock.close()
-        raise SettingsError(f"socket {path}: {error.strerror or error}") from None
+        raise SettingsError(f"socket {path}: {error.strerror or error}{_hint(error)}") from None
     finally:
         os.umask(mask)
     try:
@@ -96,13 +96,20 @@ def _not_given(ids: tuple[int, int], error: OSError) -> SettingsError:
     )
 
 
+def _hint(error: OSError) -> str:
+    """What would be right, as the end of an error."""
+    return ": a path where this user may write would be right" if isinstance(error, PermissionError) else ""
+
+
 def _clear(path: str) -> None:
     """Make the directory, and take away what a daemon that was killed left behind."""
     directory = os.path.dirname(path) or "."
     try:
         os.makedirs(directory, 0o755, exist_ok=True)
     except OSError as error:
-        raise SettingsError(f"socket {path}: no directory {directory} can be made: {error.strerror}") from None
+        raise SettingsError(
+            f"socket {path}: no directory {directory} can be made: {error.strerror}{_hint(error)}"
+        ) from None
     try:
         found = os.lstat(path)
     except FileNotFoundError:
