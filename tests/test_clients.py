@@ -97,6 +97,17 @@ def test_query_many_refuses_other_forms(client: Client, item: tuple[Any, ...]) -
         list(client.query_many([item]))
 
 
+def test_a_path_may_be_a_pathlib_path(daemon: Daemon) -> None:
+    with Client(Path(daemon.socket)) as client:
+        assert client.ping()["version"]
+
+    async def main() -> None:
+        async with AsyncClient(Path(daemon.socket)) as other:
+            assert (await other.ping())["version"]
+
+    asyncio.run(main())
+
+
 def test_query_many_of_one_url_is_no_query_for_each_letter(client: Client, daemon: Daemon) -> None:
     with pytest.raises(TypeError, match="a list of URLs would be right"):
         list(client.query_many("http://x/"))

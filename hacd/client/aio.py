@@ -149,7 +149,7 @@ class AsyncClient:
     memory come as descriptors.
     """
 
-    def __init__(self, path: str | None = None, *, descriptors: bool = True) -> None:
+    def __init__(self, path: calls.Path | None = None, *, descriptors: bool = True) -> None:
         self._path = path
         self._descriptors = descriptors
         self._connection: _Connection | None = None

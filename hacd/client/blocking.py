@@ -26,7 +26,7 @@ class Client:
     `descriptors`, bodies in shared memory come as descriptors.
     """
 
-    def __init__(self, path: str | None = None, *, descriptors: bool = True) -> None:
+    def __init__(self, path: calls.Path | None = None, *, descriptors: bool = True) -> None:
         self._path = path
         self._descriptors = descriptors
         self._connection: Connection | None = None

@@ -13,16 +13,19 @@ from hacd.reply import Reply
 #: A reply is as long as the daemon lets it be; the client trusts the daemon that it dialled.
 MAX_FRAME = 2**31 - 1 - 4 * rpc.CHUNK
 
+#: Where a socket may be said to be.
+Path = str | os.PathLike[str]
+
 #: What `query_many` takes for each query: a URL; (URL, route); (URL, route, options); (URL, options).
 Item = str | tuple[Any, ...]
 
 REFUSED = -1
 
 
-def find_socket(path: str | None = None) -> str:
+def find_socket(path: Path | None = None) -> str:
     """`path`, or HACD_SOCKET, or the first default that exists."""
     if path is not None:
-        return path
+        return os.fspath(path)
     named = os.environ.get("HACD_SOCKET")
     if named:
         return named
