@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,9 @@ from hacd.front.methods import NAMES
 from hacd.pseudovars import NAME_MAX, PLACES_MAX, TRANSFORMATIONS, TRANSFORMATIONS_MAX
 from hacd.pseudovars import NAMES as VARIABLES
 from hacd.query import KEYS, Key
+from tests.conftest import StartOrigin
+from tests.support.daemon import Daemon
+from tests.support.origins import answer
 
 ROOT = Path(__file__).parent.parent
 PARAMETERS = (ROOT / "docs" / "parameters.md").read_text()
@@ -90,3 +96,20 @@ def test_the_tests_that_parity_names_are_there() -> None:
     ]
     assert len(named) > 50
     assert missing == []
+
+
+def test_example_in_php(daemon: Daemon, start_origin: StartOrigin) -> None:
+    php = shutil.which("php")
+    if php is None or b"msgpack" not in subprocess.run([php, "-m"], capture_output=True, check=True).stdout.split():
+        pytest.skip("there is no PHP with msgpack here")
+    origin = start_origin(answer)
+    command = [php, str(ROOT / "docs" / "examples" / "query.php")]
+
+    def said(url: str, path: str) -> subprocess.CompletedProcess[str]:
+        environ = {**os.environ, "HACD_SOCKET": path}
+        return subprocess.run([*command, url], capture_output=True, text=True, env=environ, timeout=60)
+
+    done = said(origin.url, daemon.socket)
+    assert (done.returncode, done.stdout.split()[:2]) == (0, ["HTTP_REPLY", "200"])
+    assert said("ftp://x/", daemon.socket).returncode == 2
+    assert said(origin.url, daemon.socket + ".none").returncode == 69
