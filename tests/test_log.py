@@ -514,7 +514,8 @@ def test_start_and_check_with_a_target_that_cannot_be_had(tmp_path: Path) -> Non
     for command in (["run", "--socket", str(tmp_path / "s"), "-c", str(config)], ["check", "-c", str(config)]):
         done = hacd(*command)
         assert (done.returncode, done.stdout) == (78, "")
-        assert re.fullmatch(r"hacd: hacd\.log_target: '.*/no/hacd\.log' is wrong: [^\n]* would be right\n", done.stderr)
+        wrong = r"hacd\.log_target: '.*/no/hacd\.log' is wrong: [^\n]* would be right"
+        assert re.fullmatch(rf"hacd: {re.escape(str(config))}: {wrong}\n", done.stderr)
 
 
 def test_settings_stay_where_they_are_when_the_target_is_lost(tmp_path: Path) -> None:
