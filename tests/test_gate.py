@@ -112,6 +112,24 @@ def test_max_host_connections(start_daemon: StartDaemon, start_origin: StartOrig
     assert daemon.wait_idle()["waiting"] == 0
 
 
+def test_a_timeout_after_a_wait_says_where_the_time_went(start_daemon: StartDaemon, start_origin: StartOrigin) -> None:
+    """libcurl's text is of the transfer alone: of 1000 ms it may say that 26 were too long."""
+    origin = start_origin(lambda _sock, _head: None)
+    daemon = start_daemon(max_host_connections=1)
+    with Wire(daemon.socket) as wire, daemon.client() as client:
+        wire.send([0, 1, "query", [origin.url, {"timeout": 20_000}]])
+        wait_for("the first", lambda: origin.heads)
+        wire.send([0, 2, "query", [origin.url, {"timeout": 1000}]])
+        wait_for("the second to wait", lambda: any(20 < row["age_ms"] < 900 for row in client.transactions()[1:]))
+        wire.send([2, "cancel", [1]])
+        assert wire.receive()[3]["code"] == 42
+        reply = wire.receive()[3]
+    waited = reply["time"]["queue"] // 1000
+    assert waited >= 20
+    assert reply["err"].startswith("Operation timed out after ")
+    assert reply["err"].endswith(f"; {waited} ms had passed before the transfer began")
+
+
 def test_waiting_is_within_the_timeout(start_daemon: StartDaemon, start_origin: StartOrigin) -> None:
     origin = start_origin(lambda _sock, _head: None)
     daemon = start_daemon(max_host_connections=1)

@@ -18,6 +18,8 @@ import psutil
 import pytest
 
 from hacd import Client, ConnectionLost, HacdError, Reply
+from hacd.settings import Hacd
+from hacd.supervisor import sockets
 from hacd.supervisor.births import fork
 from tests.conftest import StartDaemon, StartOrigin
 from tests.support.daemon import Daemon
@@ -321,6 +323,18 @@ def test_a_file_in_the_way_is_not_taken_away(tmp_path: Path) -> None:
     path.write_text("precious")
     assert "is no socket" in refuses_to_run("--socket", str(path))
     assert path.read_text() == "precious"
+
+
+def test_a_directory_that_is_made_lets_others_in(tmp_path: Path) -> None:
+    """Whatever the umask is: `socket_mode` says who may call."""
+    path = tmp_path / "made" / "here" / "hacd.sock"
+    before = os.umask(0o077)
+    try:
+        sockets.listen(str(path), Hacd()).close()
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    assert [directory.stat().st_mode & 0o777 for directory in (path.parent, path.parent.parent)] == [0o755, 0o755]
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:

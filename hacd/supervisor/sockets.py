@@ -104,12 +104,15 @@ def _hint(error: OSError) -> str:
 def _clear(path: str) -> None:
     """Make the directory, and take away what a daemon that was killed left behind."""
     directory = os.path.dirname(path) or "."
+    mask = os.umask(0o022)  # else it might shut out those whom the socket's mode lets in
     try:
         os.makedirs(directory, 0o755, exist_ok=True)
     except OSError as error:
         raise SettingsError(
             f"socket {path}: no directory {directory} can be made: {error.strerror}{_hint(error)}"
         ) from None
+    finally:
+        os.umask(mask)
     try:
         found = os.lstat(path)
     except FileNotFoundError:

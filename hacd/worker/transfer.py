@@ -21,6 +21,7 @@ from hacd.outcome import (
     DENIED,
     GOT_NOTHING,
     HEAD_TOO_LARGE,
+    TIMED_OUT,
     TOO_LARGE,
     URL_MALFORMED,
     WRITE_ERROR,
@@ -219,6 +220,8 @@ class Transfer:
             return GOT_NOTHING, TEXTS[GOT_NOTHING]
         # libcurl cuts long texts, where need be in the middle of a character.
         whole = (err or "").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        if code == TIMED_OUT and whole and self.queued >= NS_PER_MS:
+            whole += f"; {self.queued // NS_PER_MS} ms had passed before the transfer began"
         return code, whole or TEXTS.get(code, f"curl error {code}")
 
 
