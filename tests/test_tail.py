@@ -100,6 +100,14 @@ def test_so_many_are_kept() -> None:
     assert len(tail.last(parse([]))) == LINES
 
 
+def test_the_oldest_comes_first_whatever_way_it_had() -> None:
+    """What other processes say has a longer way than what the front itself does."""
+    tail = Tail()
+    for message, second in (("front", 2), ("supervisor", 1), ("worker", 2), ("late", 3)):
+        tail.add({**event(message), "time": f"2026-01-31T12:00:0{second}.000Z"})
+    assert [found["message"] for found in tail.last(Filter())] == ["supervisor", "front", "worker", "late"]
+
+
 def test_who_does_not_keep_up_misses_lines_and_is_told() -> None:
     tail, reader, other = Tail(), Reader(), Reader()
     tail.follow(reader, Filter())

@@ -7,6 +7,7 @@ nothing here logs, or it would never end.
 from __future__ import annotations
 
 from collections import deque
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 from hacd import rpc
@@ -134,7 +135,9 @@ class Tail:
                 break
             if filter_.matches(event):
                 found.append(event)
-        return found[::-1]
+        found.reverse()  # of the same time, in the order that they came in
+        found.sort(key=itemgetter("time"))
+        return found
 
     def follow(self, reader: Reader, filter_: Filter) -> None:
         """Send that reader what matches from now on; what he followed before, he follows no more."""
