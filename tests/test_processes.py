@@ -303,6 +303,30 @@ def test_sockets_of_a_killed_daemon_are_taken_over(tmp_path: Path, nginx: Nginx)
     second.close()
 
 
+def test_sockets_of_fronts_that_a_killed_daemon_had_are_taken_away(tmp_path: Path) -> None:
+    first = Daemon(tmp_path, fronts=3).wait_ready()
+    for process in [psutil.Process(first.process.pid), *first.children()]:
+        process.kill()
+    first.process.wait()
+    wait_for("the children to end", lambda: not any(child.is_running() for child in first._seen))
+    assert {f"hacd.sock.front{number}" for number in (1, 2, 3)} <= {path.name for path in tmp_path.iterdir()}
+    others = {"hacd.sock.front", "hacd.sock.front02", "hacd.sock.front4x", "xhacd.sock.front4", "hacdxsock.front5"}
+    for name in others:
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(str(tmp_path / name))
+    (tmp_path / "hacd.sock.front7").write_text("no socket")
+    with socket.socket(socket.AF_UNIX) as heard:
+        heard.bind(str(tmp_path / "hacd.sock.front6"))
+        heard.listen()
+        second = Daemon(tmp_path, fronts=1).wait_ready()
+        sockets = {path.name for path in tmp_path.iterdir() if path.is_socket()}
+        assert sockets == {"hacd.sock", "hacd.sock.workers", "hacd.sock.front6", *others}
+        assert (tmp_path / "hacd.sock.front7").read_text() == "no socket"
+        for name in ("hacd.sock.front6", *others):
+            (tmp_path / name).unlink()
+        second.close()
+
+
 def refuses_to_run(*arguments: str) -> str:
     """The one line that `hacd run` ends with."""
     command = [sys.executable, "-m", "hacd", "run", *arguments]

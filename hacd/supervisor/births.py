@@ -58,6 +58,7 @@ class Births:
         else:
             self._public = sockets.listen(path, settings.hacd)
             bound.append(path)
+        sockets.sweep(path, [front.path for front in self._fronts])
         for front in self._fronts:
             self._internal[front] = sockets.bind(front.path, 0o600)
             bound.append(front.path)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
+from hacd import log
 from hacd.errors import SettingsError
 from hacd.settings import Hacd
 
@@ -121,15 +123,46 @@ def _clear(path: str) -> None:
         raise SettingsError(f"socket {path}: {error.strerror}") from None
     if not stat.S_ISSOCK(found.st_mode):
         raise SettingsError(f"socket {path}: the file there is no socket; take it away or name another path")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    try:
+        if _is_heard(path):
+            raise SettingsError(f"socket {path}: another daemon listens there; stop it or name another path")
+        os.unlink(path)
+    except OSError as error:
+        raise SettingsError(f"socket {path}: {error.strerror}") from None
+
+
+def _is_heard(path: str) -> bool:
+    """Whether somebody listens at that socket. Raises OSError where that is not known."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            os.unlink(path)
+            return False
+        except BlockingIOError:  # so many wait that there is no room
+            return True
+    return True
+
+
+def sweep(path: str, kept: Collection[str]) -> None:
+    """Take away what a daemon at `path` that was killed, and had other fronts, left behind: all but `kept`.
+
+    It is called by who has the public socket, so that no other daemon can be about to listen at one of these.
+    """
+    directory, name = os.path.split(path)
+    of_a_front = re.compile(re.escape(name) + rf"({re.escape(INTERNAL)}|\.front[1-9][0-9]*)")
+    try:
+        found = [each for each in os.listdir(directory or ".") if of_a_front.fullmatch(each)]
+    except OSError as error:
+        log.debug("socket %s: what is beside it is not looked at: %s", path, error.strerror)
+        return
+    for stale in (os.path.join(directory, each) for each in found):
+        if stale in kept:
+            continue
+        try:
+            if stat.S_ISSOCK(os.lstat(stale).st_mode) and not _is_heard(stale):
+                os.unlink(stale)
         except OSError as error:
-            raise SettingsError(f"socket {path}: {error.strerror}") from None
-        else:
-            raise SettingsError(f"socket {path}: another daemon listens there; stop it or name another path")
+            log.debug("socket %s: left where it is: %s", stale, error.strerror)
 
 
 def remove(path: str) -> None:

@@ -24,6 +24,7 @@ from hacd.supervisor import open_files, sockets
 from hacd.supervisor.births import Births, fork
 from hacd.supervisor.children import RETRIES, Child, State, how
 from hacd.supervisor.fronts import Front, Fronts
+from hacd.supervisor.lines import Lines
 from hacd.supervisor.notify import Notify
 from hacd.supervisor.report import Report
 from hacd.supervisor.signals import Signals
@@ -47,7 +48,7 @@ class Supervisor:
         self._path = path
         self._notify = notify
         self._selector = selectors.DefaultSelector()
-        self._lines: dict[Child, socket.socket] = {}
+        self._lines = Lines(self._selector)
         self._last_words = LastWords()
         self._stops = 0
         self._kill_at: float | None = None
@@ -113,20 +114,20 @@ class Supervisor:
         times += self._last_words.times()
         times += self.fronts.times()
         timeout = max(0.0, min(times) - time.monotonic()) if times else None
-        for key, _ in self._selector.select(timeout):
+        for key, events in self._selector.select(timeout):
             if key.fileobj is self._signals.wake:
                 self._signals.woken()
-            else:
+                continue
+            if events & selectors.EVENT_WRITE:
+                self._lines.flush(key.data)
+            if events & selectors.EVENT_READ:
                 self._hear(key.data)
 
     def _hear(self, child: Child) -> None:
-        try:
-            said = self._lines[child].recv(words.DATAGRAM)
-        except OSError:
-            said = b""
+        said = self._lines.hear(child, words.DATAGRAM)
         on_word = self._on_word.get(said[:1])
         if not said:
-            self._hang_up(child)
+            self._lines.close(child)
         elif on_word is not None and isinstance(child, Front):
             on_word(child, said[1:])
 
@@ -157,7 +158,7 @@ class Supervisor:
         log.reconfigure(self._settings.hacd)
         for other in self.fronts:
             if other is not front:
-                self._say(other, words.CONFIG + said)
+                self._lines.say(other, words.CONFIG + said)
 
     def _count(self, front: Front, figures: bytes) -> None:
         front.figures = rpc.unpack(figures)
@@ -194,12 +195,6 @@ class Supervisor:
                 self._reloaded(front)
             self._last_words.ask(front)
 
-    def _hang_up(self, child: Child) -> None:
-        line = self._lines.pop(child, None)
-        if line is not None:
-            self._selector.unregister(line)
-            line.close()
-
     def _handle_signals(self) -> None:
         signals = self._signals.take()
         if signal.SIGCHLD in signals:
@@ -221,20 +216,20 @@ class Supervisor:
         self._report.reloading()
         for front in self.fronts:
             front.reloads = True
-            self._say(front, words.RELOAD)
+            self._lines.say(front, words.RELOAD)
 
     def _tell_states(self) -> None:
         """A front knows only the workers and fronts that are there; of the others it hears here."""
         workers = [(worker.number, worker.state.value, worker.restarts) for worker in self.workers]
         for front in self.fronts:
-            self._say(front, words.STATES + rpc.pack(workers))
-            self._say(front, words.FRONTS + rpc.pack(self.fronts.states()))
+            self._lines.say(front, words.STATES + rpc.pack(workers))
+            self._lines.say(front, words.FRONTS + rpc.pack(self.fronts.states()))
 
     def _reopen_log(self) -> None:
         """The log's file was moved away: each process opens its own anew."""
         log.reopen()
         for child in self._children:
-            self._say(child, words.REOPEN)
+            self._lines.say(child, words.REOPEN)
 
     def take_log(self, event: Entry) -> None:
         """What this process logged is for who tails the log, at whichever front. A sink for `log.pass_to`."""
@@ -243,14 +238,7 @@ class Supervisor:
 
     def _pass_on(self, front: Front, event: dict[str, Any]) -> bool:
         """Give a front what this process logged. False: it takes nothing now."""
-        line = self._lines.get(front)
-        if line is None:
-            return False
-        try:
-            line.send(words.LOG + rpc.pack(event))
-        except OSError:
-            return False
-        return True
+        return self._lines.offer(front, words.LOG + rpc.pack(event))
 
     # -- children
 
@@ -261,7 +249,7 @@ class Supervisor:
                 self._spawn(child)
 
     def _spawn(self, child: Child) -> None:
-        self._hang_up(child)  # of its predecessor
+        self._lines.close(child)  # that of its predecessor
         sys.stdout.flush()
         sys.stderr.flush()
         try:
@@ -273,17 +261,15 @@ class Supervisor:
         if pid == 0:
             self._become(child, ours, theirs, stack)
         theirs.close()
-        ours.setblocking(False)
         child.spawned(pid, time.monotonic())
-        self._lines[child] = ours
+        self._lines.open(child, ours)
         if not isinstance(child, Front):
             child.ready()
         else:
             child.watch.begin(time.monotonic())
             if child.reloads:
-                self._say(child, words.RELOAD)
+                self._lines.say(child, words.RELOAD)
         self._last_words.expect(child, stack)
-        self._selector.register(ours, selectors.EVENT_READ, child)
         log.debug("%s started [%d]", child.name, pid)
         self._tell_states()
 
@@ -297,8 +283,7 @@ class Supervisor:
             self._notify.let_go()
             log.pass_to(None)
             self._selector.close()
-            for other in self._lines.values():
-                other.close()
+            self._lines.let_go()
             self._births.life(child, self._settings, self._version)(line)
             status = 0
         except BaseException:  # noqa: BLE001
@@ -371,16 +356,7 @@ class Supervisor:
         child.stopping()
         if isinstance(child, Front):
             child.watch.end()
-        self._say(child, word)
-
-    def _say(self, child: Child, word: bytes) -> None:
-        line = self._lines.get(child)
-        if line is None:
-            return
-        try:
-            line.send(word)
-        except OSError as error:
-            log.debug("%s is not told: %s", child.name, error.strerror)
+        self._lines.say(child, word)
 
     def _kill_late(self) -> None:
         self._last_words.are_over(time.monotonic())
