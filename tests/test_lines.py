@@ -6,6 +6,7 @@ import os
 import selectors
 import signal
 import socket
+from functools import partial
 
 import pytest
 
@@ -13,6 +14,7 @@ from hacd import words
 from hacd.supervisor.children import Child
 from hacd.supervisor.lines import Lines
 from tests.conftest import StartDaemon
+from tests.support.daemon import Daemon
 from tests.support.waiting import wait_for
 
 #: more than a line holds
@@ -96,6 +98,11 @@ def test_who_has_gone_needs_to_hear_nothing(ear: Ear) -> None:
     assert not ear.lines.offer(ear.child, words.LOG)
 
 
+def reloads(daemon: Daemon, number: int) -> bool:
+    """Whether it was asked for that many."""
+    return daemon.log.count("SIGHUP: reload") >= number
+
+
 def test_a_front_that_hung_long_is_told_to_stop(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(front_timeout=600_000, fronts=1, workers=1)
     front = daemon.pid("front")
@@ -103,7 +110,7 @@ def test_a_front_that_hung_long_is_told_to_stop(start_daemon: StartDaemon) -> No
     try:
         for number in range(1, 601):
             daemon.process.send_signal(signal.SIGHUP)
-            wait_for("the reload", lambda number=number: daemon.log.count("SIGHUP: reload") >= number)
+            wait_for("the reload", partial(reloads, daemon, number))
         daemon.process.send_signal(signal.SIGTERM)
         wait_for("the stop", lambda: "INFO hacd: supervisor" in daemon.log and "SIGTERM" in daemon.log)
     finally:
