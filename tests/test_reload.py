@@ -177,6 +177,8 @@ def test_commands(start_daemon: StartDaemon, start_origin: StartOrigin) -> None:
     wrong = hacd("set", "--socket", daemon.socket, "connection_timeout", "soon")
     assert wrong.returncode == 78
     assert wrong.stderr.startswith("hacd: http_async_client.connection_timeout: 'soon' is wrong")
+    below = hacd("set", "--socket", daemon.socket, "max_body", "-1")
+    assert (below.returncode, below.stderr.count("-1 is wrong")) == (78, 1)
     refused = hacd("set", "--socket", daemon.socket, "workers", "2")
     assert refused.returncode == 78
     assert refused.stderr.startswith("hacd: set: http_async_client.workers: it is read at the start only")

@@ -88,7 +88,10 @@ def _wrong_settings() -> Iterator[None]:
         raise SettingsError(refused.message) from None
 
 
-@click.command("set", short_help="Change one setting of the running daemon.")
+# A value may be a number below 0, which click would take for an option.
+@click.command(
+    "set", short_help="Change one setting of the running daemon.", context_settings={"ignore_unknown_options": True}
+)
 @click.argument("name")
 @click.argument("value")
 @options.socket

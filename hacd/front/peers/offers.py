@@ -20,7 +20,8 @@ Who sends and leaves has no other than those who registered: so what is too much
 
 So where a taker lives, a reply is lost in these cases alone: the front that claimed it is killed before its write to
 the taker, as what it has to say to its own callers is lost then; its sender has gone, and what is offered already is
-OFFERED bytes, or as much as queries may hold of `max_memory`; its sender has gone, and `drain_timeout` is over.
+OFFERED bytes, or as much as queries may hold of `max_memory`; its sender has gone, and `drain_timeout` is over; its
+sender has gone, and the taker registered at a front that had said no before.
 """
 
 from __future__ import annotations
