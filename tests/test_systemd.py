@@ -20,7 +20,7 @@ from hacd import Client
 from hacd.settings.table import Hacd
 from hacd.supervisor import sockets
 from tests.conftest import StartDaemon, StartOrigin
-from tests.support.daemon import Daemon
+from tests.support.daemon import FRONTS, Daemon
 from tests.support.origins import REPLY, Nginx
 from tests.support.routes import write_routes
 from tests.support.stranger import needs_root
@@ -276,7 +276,7 @@ def test_who_dials_while_it_restarts_waits(
         before.send([0, 1, "query", [origin.url]])
         wait_for("the query to be in flight", lambda: origin.heads)
         old.process.terminate()
-        wait_for("the drain", lambda: "stopping: 1 in flight" in old.log)
+        wait_for("the drain", lambda: old.log.count("in flight have 20000 ms to end") == FRONTS)
         with Wire(old.socket) as meanwhile:
             meanwhile.send([0, 1, "query", [origin.url]])
             origin.release.set()

@@ -43,7 +43,11 @@ LIMITS = {
         "test_many_who_send_at_once",
         "test_replies_that_nobody_takes",
     },
-    "test_open_files": {"test_limit_below_the_need_is_a_warning", "test_callers_for_whom_none_is_left_wait"},
+    "test_open_files": {
+        "test_need_is_said",
+        "test_limit_below_the_need_is_a_warning",
+        "test_callers_for_whom_none_is_left_wait",
+    },
     "test_shares": {
         "test_admins_look_and_stop_when_all_places_are_taken",
         "test_nothing_else_is_done_over_the_reserve",
