@@ -184,6 +184,7 @@ def test_a_reload_says_when_it_begins_and_when_it_is_over(
     config = tmp_path / "hacd.toml"
     config.write_text("")
     daemon = start_daemon(config=config, variables=told)
+    manager.wait_for("READY", "1")  # before that, a reload takes nothing back
     for text, says in (("[limits]\nmax_body = 5\n", "reloaded by SIGHUP"), ("nonsense", "reload refused")):
         config.write_text(text)
         begin, seen = time.monotonic_ns() // 1000, len(manager.messages)
@@ -212,6 +213,7 @@ def test_a_reload_that_a_front_which_hangs_never_answers(
     )
     daemon = start_daemon(routes=path, variables=told, front_timeout=1000)
     daemon.tolerate.add(" ERROR ")
+    manager.wait_for("READY", "1")
     with Wire(daemon.socket) as wire:
         wire.send([0, 1, "run", ["ENDLESS"]])
         wait_for("the route", lambda: "in the route" in daemon.log)
