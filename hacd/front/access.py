@@ -21,16 +21,20 @@ REMEMBERED = 4096
 
 def is_admin(peer: Peer) -> bool:
     """Whether that is root or the daemon's own user."""
-    return is_admin_uid(peer.uid)
+    return peer.uid in _admins()
 
 
-def is_admin_uid(uid: int) -> bool:
-    """The same, by number."""
-    return uid in admin_uids()
+def is_over(uid: int, owner: int) -> bool:
+    """Whether that user may see, end and take what is the owner's: his own is everybody's, and all is an admin's."""
+    return uid == owner or uid in _admins()
 
 
-def admin_uids() -> tuple[int, int]:
-    """Those of whom that is so."""
+def those_over(owner: int) -> tuple[int, ...]:
+    """The users of whom that is so."""
+    return owner, *_admins()
+
+
+def _admins() -> tuple[int, int]:
     return 0, os.geteuid()
 
 

@@ -11,7 +11,7 @@ from hacd import __version__
 from hacd.errors import BadRequest, shown
 from hacd.expansion import check_vars
 from hacd.front import admin
-from hacd.front.access import is_admin
+from hacd.front.access import is_over
 from hacd.front.admin import none
 from hacd.front.figures import figures
 from hacd.front.routing.transaction import RoutedTransaction
@@ -20,7 +20,7 @@ from hacd.query import check_route, redacted
 
 if TYPE_CHECKING:
     from hacd.front.front import Front
-    from hacd.front.owner import Owner, Peer
+    from hacd.front.owner import Peer
     from hacd.front.peers.later import Later
     from hacd.front.sessions import Session
     from hacd.front.transactions import Transaction
@@ -84,7 +84,7 @@ def transactions(session: Session, params: list[Any]) -> list[dict[str, Any]] | 
 def transactions_for(front: Front, peer: Peer) -> list[dict[str, Any]]:
     """Those of this front that he may see."""
     now = front.read_clock()
-    seen = (transaction for transaction in front.transactions if _may_see(peer, transaction.session))
+    seen = (transaction for transaction in front.transactions if is_over(peer.uid, transaction.session.peer.uid))
     return [
         {
             "id": front.public_id(transaction.id),
@@ -126,7 +126,7 @@ def cancel_for(front: Front, peer: Peer, id_: str) -> bool:
 
 
 def _cancel(front: Front, peer: Peer, transaction: Transaction) -> bool:
-    if not _may_see(peer, transaction.session):
+    if not is_over(peer.uid, transaction.session.peer.uid):
         owner = transaction.session.peer
         front.complaints.warning("caller %s: cancel refused: the transaction is uid %d's", peer, owner.uid)
         return False
@@ -154,10 +154,6 @@ def run(params: Any) -> tuple[str, dict[str, Any]]:
     if type(params) is not list or not 1 <= len(params) <= 2 or type(params[0]) is not str:
         raise BadRequest("run: params: [route, {vars}] would be right")
     return params[0], check_vars(params[1] if len(params) == 2 else None) or {}
-
-
-def _may_see(peer: Peer, owner: Owner) -> bool:
-    return peer.uid == owner.peer.uid or is_admin(peer)
 
 
 METHODS: dict[str, Callable[[Session, list[Any]], Any]] = {

@@ -24,7 +24,7 @@ from hacd.errors import (
     shown,
 )
 from hacd.front import methods
-from hacd.front.access import is_admin
+from hacd.front.access import is_over
 from hacd.front.long_bodies import LongBodies
 from hacd.front.owner import Owner, Peer
 from hacd.front.peers.later import Later
@@ -319,10 +319,7 @@ class Session:
 
     def may_take_from(self, sender: Owner) -> bool:
         """A caller takes what its own user sent; root and the daemon's own user take everybody's."""
-        return not self.channel.deaf and self._is_over(sender.peer)
-
-    def _is_over(self, peer: Peer) -> bool:
-        return self.peer.uid == peer.uid or is_admin(self.peer)
+        return not self.channel.deaf and is_over(self.peer.uid, sender.peer.uid)
 
     def _broken(self, error: ProtocolError) -> None:
         """Framing is lost: one error, and the connection ends. What was whole before comes first."""

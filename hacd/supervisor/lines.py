@@ -57,9 +57,9 @@ class Lines:
         waiting = self._waiting.get(child)
         if waiting is None:
             return
-        if not waiting and self._sent(child, word):
-            return
         if not waiting:
+            if self._sent(child, word):
+                return
             self._selector.modify(self._socks[child], WAITS, child)
         waiting.pop(word[:1], None)
         waiting[word[:1]] = word

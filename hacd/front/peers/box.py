@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from hacd.front.access import admin_uids, is_admin_uid
+from hacd.front.access import is_over, those_over
 from hacd.front.peers.link import SILENT, PeerLink
 from hacd.front.peers.offer import Offer, Search, claim
 from hacd.loop import Timer
@@ -36,8 +36,8 @@ class RemoteTaker:
         self.uid = uid
 
     def may_take_from(self, search: Search) -> bool:
-        """A caller takes what its own user sent; root and the daemon's own user take everybody's."""
-        return self.box.is_for(search) and (self.uid == search.peer.uid or is_admin_uid(self.uid))
+        """Where that front can be asked, what `is_over` says."""
+        return self.box.is_for(search) and is_over(self.uid, search.peer.uid)
 
 
 class Box:
@@ -72,7 +72,7 @@ class Box:
     def has_taker(self, route: str, search: Search) -> bool:
         """Whether somebody there may take a reply of that route."""
         takers = self._takers
-        return self.is_for(search) and any((route, uid) in takers for uid in (search.peer.uid, *admin_uids()))
+        return self.is_for(search) and any((route, uid) in takers for uid in those_over(search.peer.uid))
 
     # -- out
 

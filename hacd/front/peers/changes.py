@@ -57,8 +57,8 @@ class Changes:
             raise
         # To load routes takes a front its time.
         limit = max(LIMIT, self._peers.front.settings.hacd.front_timeout) if change.made.loads else LIMIT
-        links = [link for link in self._peers.links.values() if link.up]
-        self._peers.ask_each(links, "judge", [method, params], partial(self._judged, later, change, who), limit)
+        judged = partial(self._judged, later, change, who)
+        self._peers.ask_each(self._peers.up, "judge", [method, params], judged, limit)
         return later
 
     def _judged(self, later: Later, change: Change, who: str, answers: list[tuple[PeerLink, Answer]]) -> None:

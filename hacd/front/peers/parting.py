@@ -46,8 +46,7 @@ class Parting:
         self._began = self._began or time.monotonic_ns()
         if self.all_end and not self._asking and not self.may_go:
             self._asking = True
-            links = [link for link in self._peers.links.values() if link.up]
-            self._peers.ask_each(links, "unfinished", [], self._answered, LIMIT)
+            self._peers.ask_each(self._peers.up, "unfinished", [], self._answered, LIMIT)
 
     def _answered(self, answers: list[tuple[PeerLink, Answer]]) -> None:
         self._asking = False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any
@@ -74,6 +74,11 @@ class Peers:
     def who(self) -> dict[str, Any]:
         """How a front introduces itself to another."""
         return {"number": self.number, "pid": os.getpid(), "prefix": self.front.prefix}
+
+    @property
+    def up(self) -> list[PeerLink]:
+        """Those that can be asked."""
+        return [link for link in self.links.values() if link.up]
 
     @property
     def busy(self) -> bool:
@@ -156,24 +161,23 @@ class Peers:
 
     def ask_each(
         self,
-        links: Iterable[PeerLink],
+        links: list[PeerLink],
         method: str,
         params: list[Any],
         then: Callable[[Answers], None],
         limit: int = LIMIT,
     ) -> None:
         """Ask them, and call `then` once, when each question has ended."""
-        asked = list(links)
         answers: Answers = []
 
         def ended(link: PeerLink, answer: Answer) -> None:
             answers.append((link, answer))
-            if len(answers) == len(asked):
+            if len(answers) == len(links):
                 then(answers)
 
-        if not asked:
+        if not links:
             then(answers)
-        for link in asked:
+        for link in links:
             link.ask(method, params, partial(ended, link), limit)
 
     def _gather(self, method: str, params: list[Any], merge: Merge) -> Later:
@@ -194,7 +198,7 @@ class Peers:
         self._waiting[key] = []
         method, *params = key
         ended = partial(self._gathered, laters, key, merge)
-        self.ask_each((link for link in self.links.values() if link.up), method, params, ended)
+        self.ask_each(self.up, method, params, ended)
 
     def _gathered(self, laters: list[Later], key: tuple[Any, ...], merge: Merge, answers: Answers) -> None:
         for link, answer in answers:
@@ -226,8 +230,8 @@ class Peers:
 
     def cancel(self, peer: Peer, id_: str) -> Later:
         """End that transaction, at the front that has it. Raises Refused where that one has too much to answer."""
-        for link in self.links.values():
-            if link.up and id_.startswith(link.prefix) and len(id_) <= ID_MAX:
+        for link in self.up:
+            if id_.startswith(link.prefix) and len(id_) <= ID_MAX:
                 return self._cancel(link, peer, id_)
         later = Later()
         later.give(cancel_for(self.front, peer, id_))

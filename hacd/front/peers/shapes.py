@@ -47,9 +47,8 @@ def question_of(message: Any) -> tuple[int | None, str, list[Any]]:
 
 def _judge_params(method: Any, params: Any, told: bool) -> None:
     wanted = PARAMS.get(method) if type(method) is str else None
-    if wanted is None or (method in TOLD) is not told:
-        raise ProtocolError("what is no question of a front's")
-    if type(params) is not list or tuple(map(type, params)) != wanted:
+    known = wanted is not None and (method in TOLD) is told
+    if not known or type(params) is not list or tuple(map(type, params)) != wanted:
         raise ProtocolError("what is no question of a front's")
     more = _MORE.get(method)
     if more is not None and not more(*params):
