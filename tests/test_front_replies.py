@@ -41,11 +41,12 @@ def register(taker: Wire, sender: Wire, nginx: Nginx) -> None:
     wait_for("it to be known", takes)
 
 
-def send_and_leave(sender: Wire, url: str, count: int) -> None:
-    """Queries whose replies are for whoever takes R."""
-    sender.send(*([2, "send", [url, {"route": "R", "xdata": n, "timeout": 20_000}]] for n in range(count)))
+def send_and_leave(sender: Wire, origin: RawOrigin, count: int) -> None:
+    """Queries whose replies are for whoever takes R; all are at the origin, which holds them."""
+    sender.send(*([2, "send", [origin.url, {"route": "R", "xdata": n, "timeout": 20_000}]] for n in range(count)))
     sender.call("ping", [])
     sender.sock.close()
+    wait_for("all", lambda: len(origin.heads) == count)
 
 
 def takes_each(taker: Wire, count: int) -> None:
@@ -79,8 +80,7 @@ def test_who_sends_and_leaves_loses_nothing(start_daemon: StartDaemon, nginx: Ng
     daemon = start_daemon(fronts=2, workers=1)
     with Callers(daemon, 2) as (one, two):
         register(two, one, nginx)
-        send_and_leave(one, held.url, 1000)
-        wait_for("all", lambda: len(held.heads) == 1000)
+        send_and_leave(one, held, 1000)
         pid = front_pids(daemon, 2)[0]
         os.kill(pid, signal.SIGSTOP)  # so that it finds all of them at once
         held.release.set()
@@ -96,8 +96,7 @@ def test_who_left_waits_for_a_front_that_hangs(start_daemon: StartDaemon, nginx:
     with Callers(daemon, 2) as (one, two):
         pids = front_pids(daemon, 2)
         register(two, one, nginx)
-        send_and_leave(one, origin.url, 500)
-        wait_for("all", lambda: len(origin.heads) == 500)
+        send_and_leave(one, origin, 500)
         os.kill(pids[1], signal.SIGSTOP)
         origin.release.set()
         with dial(daemon, pids[0]) as other:
@@ -116,8 +115,7 @@ def test_who_stayed_does_not_wait_behind_those_who_left(
     with Callers(daemon, 2) as (one, two):
         pids = front_pids(daemon, 2)
         register(two, one, nginx)
-        send_and_leave(one, origin.url, 500)
-        wait_for("all", lambda: len(origin.heads) == 500)
+        send_and_leave(one, origin, 500)
         os.kill(pids[1], signal.SIGSTOP)
         with dial(daemon, pids[0]) as other:
             for n in range(20):  # his come behind theirs
@@ -152,8 +150,7 @@ def test_one_who_has_gone_is_followed_by_the_next(start_daemon: StartDaemon, ngi
     with Callers(daemon, 3) as (one, two, three):
         pids = front_pids(daemon, 3)
         register(two, one, nginx)
-        send_and_leave(one, origin.url, 40)
-        wait_for("all", lambda: len(origin.heads) == 40)
+        send_and_leave(one, origin, 40)
         os.kill(pids[1], signal.SIGSTOP)
         two.sock.close()
         origin.release.set()
@@ -194,8 +191,7 @@ def test_a_drain_waits_for_what_others_have_for_its_takers(
     daemon = start_daemon(fronts=2, workers=1)
     with Callers(daemon, 2) as (one, two):
         register(two, one, nginx)
-        send_and_leave(one, origin.url, 20)
-        wait_for("all", lambda: len(origin.heads) == 20)
+        send_and_leave(one, origin, 20)
         daemon.process.send_signal(signal.SIGTERM)
         wait_for("the front to know", partial(stops, two))
         origin.release.set()

@@ -283,18 +283,7 @@ def test_one_that_cannot_live_is_given_up_and_the_others_serve(
 ) -> None:
     with Manager(str(tmp_path / "notify")) as manager:
         daemon = start_daemon(fronts=2, workers=1, variables={"NOTIFY_SOCKET": str(tmp_path / "notify")})
-        daemon.tolerate.add(" ERROR ")
-        killed: set[int] = set()
-
-        def given_up() -> bool:
-            pid = daemon._pid("front 2")
-            if pid and pid not in killed:
-                killed.add(pid)
-                os.kill(pid, signal.SIGKILL)
-            manager.messages  # noqa: B018  # or what comes next has no room
-            return f"front 2 is given up: it died {RETRIES} times in a row" in daemon.log
-
-        wait_for("it to be given up", given_up, 60)
+        daemon.give_up("front 2", lambda: manager.messages)  # or what comes next has no room
         manager.wait_for_status("ready: 0 in flight, 0 requests, 0 replies, 0 errors, 0 timeouts; front 2: fatal")
         with daemon.client() as client:
             assert client.query(nginx.url).ok == 1
@@ -307,17 +296,7 @@ def test_one_that_cannot_live_is_given_up_and_the_others_serve(
 def test_a_worker_drains_although_a_front_is_given_up(start_daemon: StartDaemon, nginx: Nginx) -> None:
     """What has no process does not say that it sends no more jobs."""
     daemon = start_daemon(fronts=2, workers=1)
-    daemon.tolerate.add(" ERROR ")
-    killed: set[int] = set()
-
-    def given_up() -> bool:
-        pid = daemon._pid("front 2")
-        if pid and pid not in killed:
-            killed.add(pid)
-            os.kill(pid, signal.SIGKILL)
-        return "front 2 is given up" in daemon.log
-
-    wait_for("it to be given up", given_up, 60)
+    daemon.give_up("front 2")
     worker = daemon.pid("worker 1")
     os.kill(worker, signal.SIGTERM)
     wait_for("the next", partial(other_pid, daemon, "worker 1", worker))

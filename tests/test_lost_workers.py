@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 
-import psutil
 import pytest
 
 from hacd.front.fleet import ATTEMPTS
@@ -190,16 +189,7 @@ def test_a_crash_leaves_its_stack_in_the_log(start_daemon: StartDaemon, nginx: N
 
 def test_a_worker_that_cannot_live_is_given_up_and_revived(start_daemon: StartDaemon, nginx: Nginx) -> None:
     daemon = start_daemon(workers=2)
-    daemon.tolerate.add(" ERROR ")
-
-    def killed() -> bool:
-        with contextlib.suppress(psutil.Error):  # it ended while we looked
-            for child in daemon.children():
-                if child.cmdline()[:1] == ["hacd: worker 1"]:
-                    child.kill()
-        return "worker 1 is given up: it died 12 times in a row" in daemon.log
-
-    wait_for("it to be given up", killed, patience=60)
+    daemon.give_up("worker 1")
     with daemon.client() as client:
         wait_for("the front to hear of it", lambda: client.stats()["workers"][0]["state"] == "fatal")
         first, second = client.stats()["workers"]

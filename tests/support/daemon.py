@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,19 @@ class Daemon:
             except psutil.Error:
                 continue  # it ended while we looked
         return 0
+
+    def give_up(self, name: str, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Kill that child each time that it lives, until the supervisor tries no more; `meanwhile` is called often."""
+        self.tolerate.add(" ERROR ")
+
+        def given_up() -> bool:
+            if pid := self._pid(name):
+                with suppress(ProcessLookupError):  # it ended while we looked
+                    os.kill(pid, signal.SIGKILL)
+            meanwhile()
+            return f"{name} is given up: it died 12 times in a row" in self.log
+
+        wait_for("it to be given up", given_up, 60)
 
     def wait_idle(self) -> dict[str, Any]:
         """Until nothing is in flight; the counters then."""
